@@ -1,0 +1,90 @@
+# libbatpak: build, test and install. `make help` lists the targets. CARGO_TARGET_DIR is honoured.
+
+CARGO ?= cargo
+PREFIX ?= /usr/local
+LIBDIR ?= $(PREFIX)/lib
+INCLUDEDIR ?= $(PREFIX)/include
+
+VERSION := $(shell sed -n 's/^version = "\([0-9.]*\)"$$/\1/p' Cargo.toml | head -n 1)
+SOVERSION := $(word 1,$(subst ., ,$(VERSION))).$(word 2,$(subst ., ,$(VERSION)))
+SONAME := libbatpak.so.$(SOVERSION)
+RELEASE := $(abspath $(or $(CARGO_TARGET_DIR),target)/release)
+
+EXAMPLE_FLAGS := -std=c11 -O2 -Wall -Wextra -pedantic -Werror
+EXAMPLE_LINK := -L'$(RELEASE)' -Wl,-rpath,'$(RELEASE)' -lbatpak
+# examples-c/01-quickstart.c is built to examples-c/build/quickstart.
+EXAMPLE_SOURCES := $(wildcard examples-c/*.c)
+example_program = examples-c/build/$(shell basename '$(1)' .c | sed 's/^[0-9]*-//')
+EXAMPLES := $(foreach source,$(EXAMPLE_SOURCES),$(call example_program,$(source)))
+
+.PHONY: all library header header-check examples run test bench-quick install install-strip clean help
+
+all: library build/batpak.pc ## build the release library and its pkg-config file
+
+library: include/batpak.h ## build the release library
+	$(CARGO) build --release --locked
+	ln -sf libbatpak.so '$(RELEASE)/$(SONAME)'
+
+include/batpak.h:
+	@echo 'include/batpak.h is missing; it is committed, and `make header` writes it anew' >&2; exit 1
+
+header: ## write include/batpak.h from src/ffi
+	$(CARGO) run --quiet --locked --manifest-path tools/header/Cargo.toml
+
+header-check: ## fail when include/batpak.h differs from src/ffi
+	$(CARGO) run --quiet --locked --manifest-path tools/header/Cargo.toml -- --check
+
+examples: $(EXAMPLES) ## build the example programs to examples-c/build
+
+define EXAMPLE_RULE
+$(call example_program,$(1)): $(1) include/batpak.h | library
+	@mkdir -p examples-c/build
+	$$(CC) $$(EXAMPLE_FLAGS) $$(CFLAGS) -Iinclude -o $$@ $(1) $$(LDFLAGS) $$(EXAMPLE_LINK)
+endef
+$(foreach source,$(EXAMPLE_SOURCES),$(eval $(call EXAMPLE_RULE,$(source))))
+
+run: examples ## import the sample of flights and print the table
+	rm -rf build/run-flights
+	@mkdir -p build
+	./examples-c/build/flights --dir build/run-flights examples-c/flights-sample.csv
+
+test: library ## run all tests: unit, integration, C and C++
+	$(CARGO) test --locked
+
+bench-quick: library ## run the quick benchmarks
+	sh benches/quick/run.sh
+
+substitute = sed -e 's|@PREFIX@|$(PREFIX)|g' -e 's|@LIBDIR@|$(LIBDIR)|g' -e 's|@INCLUDEDIR@|$(INCLUDEDIR)|g' \
+	-e 's|@VERSION@|$(VERSION)|g' -e 's|@SOVERSION@|$(SOVERSION)|g' \
+	-e "s|@INCLUDEDIR_FROM_LIBDIR@|$$(realpath -m --relative-to='$(LIBDIR)' '$(INCLUDEDIR)')|g"
+
+# Written anew each time: it depends on PREFIX, which is no file.
+build/batpak.pc: batpak.pc.in Makefile FORCE
+	@mkdir -p build
+	@$(substitute) batpak.pc.in > $@
+
+FORCE:
+
+install: all ## install under PREFIX (/usr/local), staged under DESTDIR
+	install -d '$(DESTDIR)$(INCLUDEDIR)' '$(DESTDIR)$(LIBDIR)/pkgconfig' '$(DESTDIR)$(LIBDIR)/cmake/batpak'
+	install -m 644 include/batpak.h include/batpak.hpp '$(DESTDIR)$(INCLUDEDIR)/'
+	install -m 755 '$(RELEASE)/libbatpak.so' '$(DESTDIR)$(LIBDIR)/libbatpak.so.$(VERSION)'
+	ln -sf libbatpak.so.$(VERSION) '$(DESTDIR)$(LIBDIR)/$(SONAME)'
+	ln -sf $(SONAME) '$(DESTDIR)$(LIBDIR)/libbatpak.so'
+	install -m 644 '$(RELEASE)/libbatpak.a' '$(DESTDIR)$(LIBDIR)/'
+	install -m 644 build/batpak.pc '$(DESTDIR)$(LIBDIR)/pkgconfig/'
+	for file in batpak-config batpak-config-version; do \
+		$(substitute) cmake/$$file.cmake.in > '$(DESTDIR)$(LIBDIR)/cmake/batpak/'$$file.cmake || exit 1; \
+	done
+
+install-strip: install ## install, without debug information
+	strip --strip-unneeded '$(DESTDIR)$(LIBDIR)/libbatpak.so.$(VERSION)'
+	strip --strip-debug '$(DESTDIR)$(LIBDIR)/libbatpak.a'
+
+clean: ## remove what was built
+	$(CARGO) clean
+	rm -rf build examples-c/build
+
+help: ## list the targets
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)$$/\1|\2/p' Makefile | while IFS='|' read -r name text; do \
+		printf '  make %-14s %s\n' "$$name" "$$text"; done

@@ -1,0 +1,145 @@
+//! Power losses, kills and failing operations: a consumer skips nothing, and repeats only what it did not checkpoint.
+
+use super::*;
+use crate::io::sim::{Fate, Operation, Repeat};
+
+/// A consumer of `wanted` between events of `noise`, with all that was acknowledged to its caller.
+#[derive(Default)]
+struct Consumed {
+    /// Acknowledged appends.
+    appended: u64,
+    /// Acknowledged checkpoint: the next sequence.
+    committed: u64,
+    /// What a checkpoint that failed or was cut short may have committed.
+    attempted: u64,
+}
+
+fn region() -> Region {
+    Region::all().with_entity("wanted")
+}
+
+/// Appends, polls and checkpoints until done or until the disk stops.
+fn run(disk: &SimStorage, durability: Durability, consumed: &mut Consumed) -> Result<()> {
+    let store = Store::open(Path::new(DATA), &options(disk))?;
+    let cursor = Cursor::open(&store, region(), &with_checkpoint("c"))?;
+    for round in 0..3 {
+        for entity in ["noise", "wanted", "noise"] {
+            try_append(&store, entity, format!("{round}").as_bytes(), durability)?;
+            consumed.appended += 1;
+        }
+        cursor.poll(2, 0, PollTimeout::Never)?;
+        cursor.poll(2, 0, PollTimeout::Never)?;
+        consumed.attempted = cursor.position()?.next_sequence;
+        cursor.checkpoint()?;
+        consumed.committed = consumed.attempted;
+    }
+    store.close(Duration::from_secs(9))
+}
+
+/// Opens what a crash left: everything acknowledged as committed is behind the cursor, everything else comes.
+fn check_after(disk: &SimStorage, consumed: &Consumed, what: &str) {
+    let store = open_store(disk);
+    let cursor =
+        Cursor::open(&store, region(), &with_checkpoint("c")).unwrap_or_else(|error| panic!("{what}: {error}"));
+    let next = cursor.position().unwrap().next_sequence;
+    assert!(next == consumed.committed || next == consumed.attempted, "{what}: resumed at {next}");
+    // New events take the sequences of the lost ones: those too must come.
+    let end = store.watermarks().visible;
+    for entity in ["wanted", "noise", "wanted"] {
+        append(&store, entity);
+    }
+    let expected: Vec<u64> = (next..end).filter(|sequence| sequence % 3 == 1).chain([end, end + 2]).collect();
+    assert_eq!(drain(&cursor), expected, "{what}: log of {end}, resumed at {next}");
+    cursor.checkpoint().unwrap();
+    drop(cursor);
+    store.close(Duration::from_secs(9)).unwrap();
+}
+
+fn crash_everywhere(durability: Durability) {
+    let counting = SimStorage::new(0);
+    run(&counting, durability, &mut Consumed::default()).unwrap();
+    for operation in 0..=counting.operations() {
+        let disk = SimStorage::new(operation);
+        disk.crash_at(operation);
+        let mut consumed = Consumed::default();
+        let _ = run(&disk, durability, &mut consumed);
+        check_after(&disk.crash_keep_all(), &consumed, &format!("killed at {operation}"));
+        for seed in 0..12 {
+            check_after(&disk.crash(seed), &consumed, &format!("power lost at {operation}, seed {seed}"));
+        }
+        check_after(&disk.crash_with(&mut |_| Fate::Lost), &consumed, &format!("all unsynced lost at {operation}"));
+    }
+}
+
+#[test]
+fn a_crash_at_any_operation_skips_nothing() {
+    crash_everywhere(Durability::Storage);
+}
+
+/// C2: the checkpoint is never ahead of the log, not even where the log promises nothing across a power loss. That holds
+/// for the scanned bound too: sequences lost above the position and given to matching events must be seen.
+#[test]
+fn a_checkpoint_makes_the_log_durable_first() {
+    crash_everywhere(Durability::Process);
+}
+
+#[test]
+fn a_checkpoint_that_fails_moves_nothing_and_the_next_one_succeeds() {
+    for operation in [Operation::Create, Operation::Write, Operation::Sync, Operation::Rename, Operation::SyncDirectory]
+    {
+        for nth in 0..2 {
+            let disk = SimStorage::new(3);
+            let store = open_store(&disk);
+            (0..4).for_each(|_| append(&store, "wanted"));
+            let cursor = Cursor::open(&store, region(), &with_checkpoint("c")).unwrap();
+            poll(&cursor, 1);
+            cursor.checkpoint().unwrap();
+            poll(&cursor, 1);
+            disk.fail(operation, nth, libc::EIO, Repeat::Once);
+            let failed = cursor.checkpoint();
+            if nth == 0 {
+                assert!(matches!(failed, Err(Error::Io { os_errno: libc::EIO, .. })), "{operation:?}: {failed:?}");
+                assert_eq!(cursor.position().unwrap().committed, Some(0), "{operation:?}");
+            }
+            disk.heal();
+            cursor.checkpoint().unwrap();
+            assert_eq!(cursor.position().unwrap().committed, Some(1));
+            let disk = disk.crash_with(&mut |_| Fate::Lost);
+            let cursor = Cursor::open(&open_store(&disk), region(), &with_checkpoint("c")).unwrap();
+            assert_eq!(drain(&cursor), [2, 3], "{operation:?}");
+        }
+    }
+}
+
+/// A directory whose entry was lost by a failed sync would take every later checkpoint with it.
+#[test]
+fn a_failed_sync_of_the_data_directory_is_not_tried_again() {
+    let disk = SimStorage::new(3);
+    let store = open_store(&disk);
+    append(&store, "wanted");
+    let cursor = Cursor::open(&store, region(), &with_checkpoint("c")).unwrap();
+    poll(&cursor, 1);
+    disk.fail(Operation::SyncDirectory, 0, libc::EIO, Repeat::Once);
+    assert!(cursor.checkpoint().is_err());
+    assert!(cursor.checkpoint().is_err());
+    assert_eq!(cursor.position().unwrap().committed, None);
+}
+
+#[test]
+fn a_full_disk_is_named_and_leaves_the_checkpoint_whole() {
+    let disk = SimStorage::new(3);
+    let store = open_store(&disk);
+    (0..4).for_each(|_| append(&store, "wanted"));
+    let cursor = Cursor::open(&store, region(), &with_checkpoint("c")).unwrap();
+    poll(&cursor, 2);
+    cursor.checkpoint().unwrap();
+    poll(&cursor, 2);
+    disk.fail_short(0, 7, libc::ENOSPC, Repeat::Once);
+    assert!(matches!(cursor.checkpoint(), Err(Error::DiskFull { .. })));
+    assert_eq!(disk.contents(Path::new("/data/cursors/.c.tmp")), None, "space is given back");
+    cursor.rewind().unwrap();
+    assert_eq!(drain(&cursor), [2, 3]);
+    drop(cursor);
+    let cursor = Cursor::open(&store, region(), &with_checkpoint("c")).unwrap();
+    assert_eq!(drain(&cursor), [2, 3]);
+}

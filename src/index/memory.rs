@@ -1,0 +1,460 @@
+//! The index of a segment that is being appended to.
+//!
+//! Invariants:
+//! * one writer at a time (the holder of the append lock) calls [`MemoryIndex::push`], [`MemoryIndex::truncate`] and the
+//!   inserting functions; readers call the others at any time;
+//! * an entry below the visible mark is complete and never changes. The mark is stored with release order after the entries
+//!   and read with acquire order before them, so the entries themselves need no order of their own;
+//! * `entries[i].previous` is the ordinal + 1 of the previous event of the same stream in this segment, 0 for none: a chain from
+//!   `heads[stream].last` back. A reader walks it from the newest match to the oldest that it still needs, so finding an
+//!   entity's new events costs what they are, whatever else was appended;
+//! * `heads[stream].next_clock - (events of the stream here)` is the clock of its first event here.
+
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
+
+use super::StreamHead;
+use crate::event::region::EntityMatch;
+use crate::event::{Kind, Region, StoreId, prefix_matches};
+use crate::format::name_hash;
+
+const CHUNK: usize = 4096;
+const CHUNKS_PER_GROUP: usize = 256;
+const GROUPS: usize = 1024;
+
+type Chunk<T> = OnceLock<Box<[T]>>;
+type Group<T> = OnceLock<Box<[Chunk<T>]>>;
+
+/// An append-only array whose elements never move: readers keep no lock while it grows.
+struct Chunks<T> {
+    groups: Box<[Group<T>]>,
+}
+
+impl<T: Default> Chunks<T> {
+    fn new() -> Chunks<T> {
+        Chunks { groups: (0..GROUPS).map(|_| OnceLock::new()).collect() }
+    }
+
+    /// The element, made when missing.
+    #[inline]
+    fn make(&self, index: usize) -> &T {
+        let chunk = index / CHUNK;
+        let group = self.groups[chunk / CHUNKS_PER_GROUP]
+            .get_or_init(|| (0..CHUNKS_PER_GROUP).map(|_| OnceLock::new()).collect());
+        let chunk = group[chunk % CHUNKS_PER_GROUP].get_or_init(|| (0..CHUNK).map(|_| T::default()).collect());
+        &chunk[index % CHUNK]
+    }
+
+    #[inline]
+    fn get(&self, index: usize) -> Option<&T> {
+        let chunk = index / CHUNK;
+        self.groups.get(chunk / CHUNKS_PER_GROUP)?.get()?[chunk % CHUNKS_PER_GROUP].get().map(|c| &c[index % CHUNK])
+    }
+
+    fn bytes(&self) -> u64 {
+        let chunks =
+            self.groups.iter().filter_map(|g| g.get()).flat_map(|g| g.iter()).filter(|c| c.get().is_some()).count();
+        (chunks * CHUNK * size_of::<T>()) as u64
+    }
+}
+
+impl<T> std::fmt::Debug for Chunks<T> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Chunks")
+    }
+}
+
+/// Names by number and by hash. Numbers are in order of first use.
+#[derive(Debug, Default)]
+pub(crate) struct NameTable {
+    /// High half: the hash's high half; low half: number + 1; 0 = empty. A power of two, at most 3/4 full.
+    slots: Vec<u64>,
+    hashes: Vec<u64>,
+    spans: Vec<(u32, u16)>,
+    arena: Vec<u8>,
+}
+
+impl NameTable {
+    fn slot_of(hash: u64, number: u32) -> u64 {
+        (hash & 0xFFFF_FFFF_0000_0000) | u64::from(number + 1)
+    }
+
+    #[inline]
+    pub fn find(&self, hash: u64, name: &[u8]) -> Option<u32> {
+        if self.slots.is_empty() {
+            return None;
+        }
+        let mask = self.slots.len() - 1;
+        let mut at = hash as usize & mask;
+        loop {
+            let slot = self.slots[at];
+            if slot == 0 {
+                return None;
+            }
+            if (slot ^ hash) >> 32 == 0 {
+                let number = slot as u32 - 1;
+                if self.name(number) == name {
+                    return Some(number);
+                }
+            }
+            at = (at + 1) & mask;
+        }
+    }
+
+    /// Adds a name that is not in the table.
+    pub fn insert(&mut self, hash: u64, name: &[u8]) -> u32 {
+        if (self.spans.len() + 1) * 4 > self.slots.len() * 3 {
+            self.grow();
+        }
+        let number = self.spans.len() as u32;
+        self.spans.push((self.arena.len() as u32, name.len() as u16));
+        self.arena.extend_from_slice(name);
+        self.hashes.push(hash);
+        self.place(hash, number);
+        number
+    }
+
+    fn place(&mut self, hash: u64, number: u32) {
+        let mask = self.slots.len() - 1;
+        let mut at = hash as usize & mask;
+        while self.slots[at] != 0 {
+            at = (at + 1) & mask;
+        }
+        self.slots[at] = NameTable::slot_of(hash, number);
+    }
+
+    fn grow(&mut self) {
+        let slots = (self.slots.len() * 2).max(64);
+        self.slots = vec![0; slots];
+        for number in 0..self.hashes.len() {
+            self.place(self.hashes[number], number as u32);
+        }
+    }
+
+    #[inline]
+    pub fn name(&self, number: u32) -> &[u8] {
+        let (start, length) = self.spans[number as usize];
+        &self.arena[start as usize..start as usize + length as usize]
+    }
+
+    pub fn len(&self) -> usize {
+        self.spans.len()
+    }
+
+    fn bytes(&self) -> u64 {
+        (self.slots.capacity() * 8 + self.hashes.capacity() * 8 + self.spans.capacity() * 8 + self.arena.capacity())
+            as u64
+    }
+}
+
+/// One stream as of now.
+#[derive(Debug, Default)]
+struct Head {
+    next_clock: AtomicU64,
+    /// The last event's sequence before this segment, `u64::MAX` for none.
+    previous_sequence: AtomicU64,
+    /// Ordinal + 1 of the last event in this segment, 0 for none.
+    last: AtomicU32,
+}
+
+/// The entities touched in one segment and their heads. It outlives the segment's other columns as the cache of heads.
+#[derive(Debug)]
+pub(crate) struct Heads {
+    base: u64,
+    names: RwLock<NameTable>,
+    heads: Chunks<Head>,
+}
+
+impl Heads {
+    fn new(base: u64) -> Heads {
+        Heads { base, names: RwLock::default(), heads: Chunks::new() }
+    }
+
+    /// The number of an entity touched here.
+    #[inline]
+    pub fn find(&self, hash: u64, entity: &[u8]) -> Option<u32> {
+        self.names.read().unwrap_or_else(PoisonError::into_inner).find(hash, entity)
+    }
+
+    /// The head of a stream.
+    #[inline]
+    pub fn head(&self, stream: u32) -> StreamHead {
+        let head = self.heads.make(stream as usize);
+        let last = head.last.load(Relaxed);
+        StreamHead {
+            next_clock: head.next_clock.load(Relaxed),
+            last_sequence: match last {
+                0 => head.previous_sequence.load(Relaxed),
+                last => self.base + u64::from(last) - 1,
+            },
+        }
+    }
+
+    fn insert(&self, hash: u64, entity: &[u8], seed: StreamHead) -> u32 {
+        let mut names = self.names.write().unwrap_or_else(PoisonError::into_inner);
+        let head = self.heads.make(names.len());
+        head.next_clock.store(seed.next_clock, Relaxed);
+        head.previous_sequence.store(seed.last_sequence, Relaxed);
+        head.last.store(0, Relaxed);
+        names.insert(hash, entity)
+    }
+
+    pub fn len(&self) -> usize {
+        self.names.read().unwrap_or_else(PoisonError::into_inner).len()
+    }
+
+    fn bytes(&self) -> u64 {
+        self.heads.bytes() + self.names.read().unwrap_or_else(PoisonError::into_inner).bytes()
+    }
+}
+
+/// One event: where it stands and what it is.
+#[derive(Debug, Default)]
+struct Slot {
+    /// Bits 0..32 frame offset / 8, 32..48 kind, 48..64 scope number.
+    place: AtomicU64,
+    /// Bits 0..32 stream, 32..64 ordinal + 1 of the stream's previous event here.
+    stream: AtomicU64,
+}
+
+/// What an index says of one event.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct IndexEntry {
+    pub offset: u64,
+    pub kind: u16,
+    pub scope: u16,
+    pub stream: u32,
+}
+
+/// A control frame (all but MARK), for the index.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct ControlEntry {
+    pub offset: u64,
+    pub sequence: u64,
+    pub frame_type: u8,
+}
+
+/// The index of the active segment, or of one that waits for its `.idx`.
+#[derive(Debug)]
+pub(crate) struct MemoryIndex {
+    store_id: StoreId,
+    base: u64,
+    heads: Arc<Heads>,
+    scopes: RwLock<NameTable>,
+    slots: Chunks<Slot>,
+    count: AtomicU32,
+    log_end: AtomicU64,
+    first_time_us: AtomicU64,
+    last_time_us: AtomicU64,
+    epochs: Mutex<Vec<(u64, u64)>>,
+    controls: Mutex<Vec<ControlEntry>>,
+}
+
+impl MemoryIndex {
+    /// An empty index of the segment whose header says `epoch` and whose frames begin at `log_start`.
+    pub fn new(store_id: StoreId, base: u64, epoch: u64, log_start: u64) -> MemoryIndex {
+        MemoryIndex {
+            store_id,
+            base,
+            heads: Arc::new(Heads::new(base)),
+            scopes: RwLock::default(),
+            slots: Chunks::new(),
+            count: AtomicU32::new(0),
+            log_end: AtomicU64::new(log_start),
+            first_time_us: AtomicU64::new(0),
+            last_time_us: AtomicU64::new(0),
+            epochs: Mutex::new(vec![(log_start, epoch)]),
+            controls: Mutex::default(),
+        }
+    }
+
+    pub fn base(&self) -> u64 {
+        self.base
+    }
+
+    /// How many events the segment has, whether visible or not.
+    pub fn count(&self) -> u32 {
+        self.count.load(std::sync::atomic::Ordering::Acquire)
+    }
+
+    /// The offset after the last frame.
+    pub fn log_end(&self) -> u64 {
+        self.log_end.load(std::sync::atomic::Ordering::Acquire)
+    }
+
+    pub fn heads(&self) -> &Arc<Heads> {
+        &self.heads
+    }
+
+    pub fn hash(&self, name: &[u8]) -> u64 {
+        name_hash(&self.store_id, name)
+    }
+
+    /// The number of a scope used here.
+    #[inline]
+    pub fn find_scope(&self, hash: u64, scope: &[u8]) -> Option<u16> {
+        self.scopes.read().unwrap_or_else(PoisonError::into_inner).find(hash, scope).map(|n| n as u16)
+    }
+
+    /// Adds a scope; `None` when the segment has as many as a number can name.
+    pub fn insert_scope(&self, hash: u64, scope: &[u8]) -> Option<u16> {
+        let mut scopes = self.scopes.write().unwrap_or_else(PoisonError::into_inner);
+        (scopes.len() < usize::from(u16::MAX)).then(|| scopes.insert(hash, scope) as u16)
+    }
+
+    /// Adds an entity with its head as of the segment's beginning.
+    pub fn insert_stream(&self, hash: u64, entity: &[u8], seed: StreamHead) -> u32 {
+        self.heads.insert(hash, entity, seed)
+    }
+
+    /// Adds the next event and moves its stream's head.
+    #[inline]
+    pub fn push(&self, entry: IndexEntry, time_us: i64) {
+        let ordinal = self.count.load(Relaxed);
+        let head = self.heads.heads.make(entry.stream as usize);
+        let previous = head.last.load(Relaxed);
+        let slot = self.slots.make(ordinal as usize);
+        let place = entry.offset / 8 | u64::from(entry.kind) << 32 | u64::from(entry.scope) << 48;
+        slot.place.store(place, Relaxed);
+        slot.stream.store(u64::from(entry.stream) | u64::from(previous) << 32, Relaxed);
+        head.next_clock.store(head.next_clock.load(Relaxed) + 1, Relaxed);
+        head.last.store(ordinal + 1, Relaxed);
+        if ordinal == 0 {
+            self.first_time_us.store(time_us as u64, Relaxed);
+        }
+        self.last_time_us.store(time_us as u64, Relaxed);
+        self.count.store(ordinal + 1, std::sync::atomic::Ordering::Release);
+    }
+
+    /// Takes the events from ordinal `count` on back, newest first (recovery only: an incomplete batch).
+    pub fn truncate(&self, count: u32, last_time_us: i64) {
+        for ordinal in (count..self.count()).rev() {
+            let slot = self.slots.make(ordinal as usize).stream.load(Relaxed);
+            let head = self.heads.heads.make(slot as u32 as usize);
+            head.last.store((slot >> 32) as u32, Relaxed);
+            head.next_clock.store(head.next_clock.load(Relaxed) - 1, Relaxed);
+        }
+        self.last_time_us.store(last_time_us as u64, Relaxed);
+        self.count.store(count, std::sync::atomic::Ordering::Release);
+    }
+
+    pub fn set_log_end(&self, offset: u64) {
+        self.log_end.store(offset, std::sync::atomic::Ordering::Release);
+    }
+
+    pub fn push_epoch(&self, offset: u64, epoch: u64) {
+        self.epochs.lock().unwrap_or_else(PoisonError::into_inner).push((offset, epoch));
+    }
+
+    pub fn push_control(&self, control: ControlEntry) {
+        self.controls.lock().unwrap_or_else(PoisonError::into_inner).push(control);
+    }
+
+    pub fn epochs(&self) -> Vec<(u64, u64)> {
+        self.epochs.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub fn controls(&self) -> Vec<ControlEntry> {
+        self.controls.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// The epoch in force at a byte of the segment.
+    pub fn epoch_at(&self, offset: u64) -> u64 {
+        let epochs = self.epochs.lock().unwrap_or_else(PoisonError::into_inner);
+        epochs.iter().rev().find(|&&(from, _)| from <= offset).map_or(0, |epoch| epoch.1)
+    }
+
+    /// The epoch in force at the end.
+    pub fn last_epoch(&self) -> u64 {
+        self.epochs.lock().unwrap_or_else(PoisonError::into_inner).last().map_or(0, |e| e.1)
+    }
+
+    pub fn times_us(&self) -> (i64, i64) {
+        (self.first_time_us.load(Relaxed) as i64, self.last_time_us.load(Relaxed) as i64)
+    }
+
+    /// One event's entry.
+    #[inline]
+    pub fn entry(&self, ordinal: u32) -> Option<IndexEntry> {
+        let slot = self.slots.get(ordinal as usize)?;
+        let place = slot.place.load(Relaxed);
+        Some(IndexEntry {
+            offset: (place & 0xFFFF_FFFF) * 8,
+            kind: (place >> 32) as u16,
+            scope: (place >> 48) as u16,
+            stream: slot.stream.load(Relaxed) as u32,
+        })
+    }
+
+    /// Entities touched here, also those whose append was refused.
+    pub fn stream_count(&self) -> usize {
+        self.heads.len()
+    }
+
+    /// Names with their numbers, for building the sealed index.
+    pub fn with_names<R>(&self, read: impl FnOnce(&NameTable, &NameTable) -> R) -> R {
+        let entities = self.heads.names.read().unwrap_or_else(PoisonError::into_inner);
+        let scopes = self.scopes.read().unwrap_or_else(PoisonError::into_inner);
+        read(&entities, &scopes)
+    }
+
+    /// Memory held, in bytes.
+    pub fn bytes(&self) -> u64 {
+        self.slots.bytes() + self.heads.bytes() + self.scopes.read().unwrap_or_else(PoisonError::into_inner).bytes()
+    }
+
+    /// The ordinals in `from..to` that the region's entity, scope and kind match, ascending. (The clock range is the reader's to check.)
+    pub fn matches(&self, region: &Region, from: u32, to: u32, found: &mut Vec<u32>) {
+        let scope = match &region.scope {
+            None => None,
+            Some(scope) => match self.find_scope(self.hash(scope.as_bytes()), scope.as_bytes()) {
+                None => return,
+                number => number,
+            },
+        };
+        let wanted = |entry: &IndexEntry| {
+            scope.is_none_or(|scope| scope == entry.scope) && region.matches_kind(Kind(entry.kind))
+        };
+        match &region.entity {
+            EntityMatch::Exact(entity) => self.chain(entity.as_bytes(), from, to, wanted, found),
+            EntityMatch::Any => self.every(from, to, wanted, found),
+            EntityMatch::Prefix(prefix) => {
+                let mut known: Vec<Option<bool>> = Vec::new();
+                let names = self.heads.names.read().unwrap_or_else(PoisonError::into_inner);
+                let mut matches = |stream: u32| {
+                    if known.len() <= stream as usize {
+                        known.resize(names.len().max(stream as usize + 1), None);
+                    }
+                    *known[stream as usize].get_or_insert_with(|| {
+                        std::str::from_utf8(names.name(stream)).is_ok_and(|name| prefix_matches(prefix, name))
+                    })
+                };
+                self.every(from, to, |entry| matches(entry.stream) && wanted(entry), found);
+            }
+        }
+    }
+
+    fn every(&self, from: u32, to: u32, mut wanted: impl FnMut(&IndexEntry) -> bool, found: &mut Vec<u32>) {
+        for ordinal in from..to {
+            match self.entry(ordinal) {
+                Some(entry) if wanted(&entry) => found.push(ordinal),
+                _ => {}
+            }
+        }
+    }
+
+    fn chain(&self, entity: &[u8], from: u32, to: u32, wanted: impl Fn(&IndexEntry) -> bool, found: &mut Vec<u32>) {
+        let Some(stream) = self.heads.find(self.hash(entity), entity) else { return };
+        let first = found.len();
+        let mut next = self.heads.heads.make(stream as usize).last.load(Relaxed);
+        while next > from {
+            let ordinal = next - 1;
+            let Some(slot) = self.slots.get(ordinal as usize) else { break };
+            next = (slot.stream.load(Relaxed) >> 32) as u32;
+            if ordinal < to && self.entry(ordinal).is_some_and(|entry| wanted(&entry)) {
+                found.push(ordinal);
+            }
+        }
+        found[first..].reverse();
+    }
+}

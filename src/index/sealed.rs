@@ -1,0 +1,506 @@
+//! A sealed segment's index, read in place: pages are read and checked as they are needed, nothing is loaded but the header, the
+//! filter and the epochs. An index file that is missing, of another segment, or damaged is an error here; who owns the segment
+//! rebuilds it.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use crate::error::{Error, Result};
+use crate::event::region::EntityMatch;
+use crate::event::{Kind, Region, StoreId};
+use crate::format::filter::filter_contains;
+use crate::format::index::{self, IndexHeader, Section, StreamRow};
+use crate::format::packed::{self, BLOCK_VALUES, BlockRow};
+use crate::format::page::{PAGE_BYTES, PAGE_CONTENT, check_page, page_seed};
+use crate::format::{Malformed, name_hash};
+
+use crate::log::damaged;
+use crate::log::files::FileSlot;
+
+use super::{StreamHead, StreamSet};
+
+/// Filters above this size are read by block instead of being kept.
+const FILTER_BYTES_KEPT: u64 = 4 << 20;
+
+/// All columns of an index at once (for the active segment's).
+#[derive(Debug, Default)]
+pub(crate) struct Columns {
+    pub offsets: Vec<u32>,
+    pub streams: Vec<u32>,
+    pub scopes: Vec<u32>,
+    pub kinds: Vec<u32>,
+}
+
+/// An open sealed index.
+#[derive(Debug)]
+pub(crate) struct SealedIndex {
+    slot: Arc<FileSlot>,
+    store_id: StoreId,
+    seed: u32,
+    header: IndexHeader,
+    filter: Option<Vec<u8>>,
+    epochs: Vec<(u64, u64)>,
+}
+
+impl SealedIndex {
+    /// Opens the index and checks that it is that of the segment.
+    pub fn open(slot: Arc<FileSlot>, store_id: &StoreId, base: u64) -> Result<SealedIndex> {
+        let seed = page_seed(store_id, base);
+        let mut first = Vec::new();
+        read_stream(&slot, seed, 0, PAGE_CONTENT, &mut first)?;
+        let header = IndexHeader::decode(&first).map_err(|malformed| damaged(slot.path(), 0, base, malformed))?;
+        let mut index = SealedIndex { slot, store_id: *store_id, seed, header, filter: None, epochs: Vec::new() };
+        if index.header.store_id != *store_id || index.header.base != base {
+            return Err(index.inconsistent("the store id or the base"));
+        }
+        let pages = index.slot.get()?.length()? / PAGE_BYTES as u64;
+        if index.header.stream_length > pages * PAGE_CONTENT as u64 {
+            return Err(index.inconsistent("the length"));
+        }
+        let filter = index.section(index::FILTER);
+        if filter.length <= FILTER_BYTES_KEPT {
+            index.filter = Some(index.read(filter.offset, filter.length as usize)?);
+        }
+        let epochs = index.section(index::EPOCHS);
+        let rows = index.read(epochs.offset, epochs.length as usize)?;
+        index.epochs = index.decoded(index::decode_epochs(&rows))?;
+        Ok(index)
+    }
+
+    /// The error of an index that does not hold together.
+    pub fn inconsistent(&self, what: &str) -> Error {
+        damaged(
+            self.slot.path(),
+            0,
+            self.header.base,
+            Malformed::Damaged {
+                reason: format!("{what} in the index is not the segment's; delete the file, it is rebuilt"),
+            },
+        )
+    }
+
+    fn decoded<T>(&self, result: Result<T, Malformed>) -> Result<T> {
+        result.map_err(|malformed| damaged(self.slot.path(), 0, self.header.base, malformed))
+    }
+
+    fn section(&self, kind: u32) -> Section {
+        self.header.section(kind).unwrap_or(Section { kind, offset: 0, length: 0, count: 0 })
+    }
+
+    /// Bytes `offset..offset + length` of the stream of contents.
+    fn read(&self, offset: u64, length: usize) -> Result<Vec<u8>> {
+        let mut bytes = Vec::new();
+        if offset + length as u64 > self.header.stream_length {
+            return Err(self.inconsistent("a section's place"));
+        }
+        read_stream(&self.slot, self.seed, offset, length, &mut bytes)?;
+        Ok(bytes)
+    }
+
+    fn read_section(&self, kind: u32) -> Result<Vec<u8>> {
+        let section = self.section(kind);
+        self.read(section.offset, section.length as usize)
+    }
+
+    pub fn base(&self) -> u64 {
+        self.header.base
+    }
+
+    pub fn count(&self) -> u32 {
+        self.header.event_count as u32
+    }
+
+    pub fn log_end(&self) -> u64 {
+        self.header.log_end
+    }
+
+    pub fn is_partial(&self) -> bool {
+        self.header.partial
+    }
+
+    pub fn last_epoch(&self) -> u64 {
+        self.header.last_epoch
+    }
+
+    pub fn times_us(&self) -> (i64, i64) {
+        (self.header.first_time_us, self.header.last_time_us)
+    }
+
+    pub fn epochs(&self) -> Result<Vec<(u64, u64)>> {
+        Ok(self.epochs.clone())
+    }
+
+    /// The epoch in force at a byte of the segment.
+    pub fn epoch_at(&self, offset: u64) -> u64 {
+        let after = self.epochs.partition_point(|&(from, _)| from <= offset);
+        self.epochs[..after].last().map_or(0, |epoch| epoch.1)
+    }
+
+    pub fn controls(&self) -> Result<Vec<(u64, u64, u8)>> {
+        let bytes = self.read_section(index::CONTROLS)?;
+        self.decoded(index::decode_controls(&bytes))
+    }
+
+    pub fn scopes(&self) -> Result<Vec<Vec<u8>>> {
+        let bytes = self.read_section(index::SCOPES)?;
+        self.decoded(index::decode_scopes(&bytes, self.section(index::SCOPES).count))
+    }
+
+    pub fn kinds(&self) -> Result<Vec<u16>> {
+        let bytes = self.read_section(index::KINDS)?;
+        self.decoded(index::decode_kinds(&bytes))
+    }
+
+    /// Memory held, in bytes.
+    pub fn bytes(&self) -> u64 {
+        (size_of::<SealedIndex>() + self.filter.as_ref().map_or(0, Vec::len) + self.epochs.len() * 16) as u64
+    }
+
+    /// All streams with their names, in order.
+    pub fn streams(&self) -> Result<Vec<(Vec<u8>, StreamRow)>> {
+        let rows = self.read_section(index::STREAMS)?;
+        let names = self.read_section(index::NAMES)?;
+        rows.chunks_exact(index::STREAM_ROW_BYTES)
+            .map(|bytes| {
+                let row = self.decode_row(bytes)?;
+                let start = row.name_offset as usize;
+                let name = names
+                    .get(start..start + row.name_length as usize)
+                    .ok_or_else(|| self.inconsistent("a name's place"))?;
+                Ok((name.to_vec(), row))
+            })
+            .collect()
+    }
+
+    /// All columns.
+    pub fn columns(&self) -> Result<Columns> {
+        let column = |kind| -> Result<Vec<u32>> {
+            let bytes = self.read_section(kind)?;
+            let view = self.decoded(packed::PackedView::new(&bytes, self.count() as usize))?;
+            let mut values = Vec::new();
+            self.decoded(view.unpack_all(&mut values))?;
+            Ok(values)
+        };
+        Ok(Columns {
+            offsets: column(index::OFFSETS)?,
+            streams: column(index::EVENT_STREAMS)?,
+            scopes: column(index::EVENT_SCOPES)?,
+            kinds: column(index::EVENT_KINDS)?,
+        })
+    }
+
+    fn row(&self, number: u32) -> Result<StreamRow> {
+        let section = self.section(index::STREAMS);
+        if u64::from(number) >= section.count {
+            return Err(self.inconsistent("a stream number"));
+        }
+        let bytes =
+            self.read(section.offset + u64::from(number) * index::STREAM_ROW_BYTES as u64, index::STREAM_ROW_BYTES)?;
+        self.decode_row(&bytes)
+    }
+
+    fn decode_row(&self, bytes: &[u8]) -> Result<StreamRow> {
+        let bytes: &[u8; index::STREAM_ROW_BYTES] = bytes.try_into().map_err(|_| self.inconsistent("a stream row"))?;
+        Ok(StreamRow::decode(bytes))
+    }
+
+    fn name(&self, row: &StreamRow) -> Result<Vec<u8>> {
+        let names = self.section(index::NAMES);
+        if u64::from(row.name_offset) + u64::from(row.name_length) > names.length {
+            return Err(self.inconsistent("a name's place"));
+        }
+        self.read(names.offset + u64::from(row.name_offset), usize::from(row.name_length))
+    }
+
+    fn may_contain(&self, hash: u64) -> Result<bool> {
+        match &self.filter {
+            Some(filter) => Ok(filter_contains(filter, hash)),
+            None => {
+                let section = self.section(index::FILTER);
+                let blocks = section.length / crate::format::filter::BLOCK_BYTES as u64;
+                let block = crate::format::filter::block_index(hash, blocks);
+                let bytes = self.read(section.offset + block * 32, 32)?;
+                Ok(filter_contains(&bytes, hash))
+            }
+        }
+    }
+
+    /// The number and the row of an entity's stream: one filter probe when it is not here.
+    pub fn find(&self, entity: &[u8]) -> Result<Option<(u32, StreamRow)>> {
+        let hash = name_hash(&self.store_id, entity);
+        if !self.may_contain(hash)? {
+            return Ok(None);
+        }
+        let table = self.section(index::STREAM_TABLE);
+        let slots = table.length / 4;
+        let mut at = hash & slots.saturating_sub(1);
+        for _ in 0..slots {
+            let bytes = self.read(table.offset + at * 4, 4)?;
+            let slot = u32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]);
+            if slot == 0 {
+                return Ok(None);
+            }
+            let row = self.row(slot - 1)?;
+            if usize::from(row.name_length) == entity.len() && self.name(&row)? == entity {
+                return Ok(Some((slot - 1, row)));
+            }
+            at = (at + 1) & (slots - 1);
+        }
+        Ok(None)
+    }
+
+    /// An entity's head as of this segment's end, if it has events here.
+    pub fn head(&self, entity: &[u8]) -> Result<Option<StreamHead>> {
+        Ok(self
+            .find(entity)?
+            .map(|(_, row)| StreamHead { next_clock: row.last_clock + 1, last_sequence: row.last_sequence }))
+    }
+
+    /// The streams whose entity is `prefix` or continues it with `:`.
+    fn prefixed(&self, prefix: &[u8]) -> Result<StreamSet> {
+        let mut set = StreamSet::default();
+        if let Some((number, _)) = self.find(prefix)? {
+            set.ranges.push(number..number + 1);
+        }
+        let mut from = prefix.to_vec();
+        from.push(b':');
+        let mut to = prefix.to_vec();
+        to.push(b':' + 1);
+        let range = self.lower_bound(&from)?..self.lower_bound(&to)?;
+        if !range.is_empty() {
+            set.ranges.push(range);
+        }
+        Ok(set)
+    }
+
+    /// The first stream whose name is not below `name`.
+    fn lower_bound(&self, name: &[u8]) -> Result<u32> {
+        let (mut low, mut high) = (0, self.section(index::STREAMS).count as u32);
+        while low < high {
+            let middle = low + (high - low) / 2;
+            if self.name(&self.row(middle)?)?.as_slice() < name { low = middle + 1 } else { high = middle }
+        }
+        Ok(low)
+    }
+
+    /// Values `range` of a packed column, in order.
+    fn each(&self, kind: u32, range: Range<u64>, mut value: impl FnMut(u64, u64)) -> Result<()> {
+        let section = self.section(kind);
+        if range.end > section.count {
+            return Err(self.inconsistent("a column's length"));
+        }
+        if range.is_empty() {
+            return Ok(());
+        }
+        let (first, last) = (range.start / BLOCK_VALUES as u64, (range.end - 1) / BLOCK_VALUES as u64);
+        let rows = self
+            .read(section.offset + first * packed::ROW_BYTES as u64, (last - first + 1) as usize * packed::ROW_BYTES)?;
+        let mut decoded = Vec::with_capacity((last - first + 1) as usize);
+        for row in rows.chunks_exact(packed::ROW_BYTES) {
+            let row: &[u8; packed::ROW_BYTES] = row.try_into().map_err(|_| self.inconsistent("a column's row"))?;
+            decoded.push(self.decoded(BlockRow::decode(row))?);
+        }
+        // The blocks lie one behind the other: one read gets a run of them.
+        const RUN: usize = 64;
+        let mut values = [0; BLOCK_VALUES];
+        for (run, rows) in decoded.chunks(RUN).enumerate() {
+            let start = rows[0].bits_offset();
+            let end = rows[rows.len() - 1].bits_offset()
+                + rows[rows.len() - 1].bits_length() as u64
+                + packed::SLACK_BYTES as u64;
+            if end < start || end > section.length {
+                return Err(self.inconsistent("a column's block"));
+            }
+            let bits = self.read(section.offset + start, (end - start) as usize)?;
+            for (at, row) in rows.iter().enumerate() {
+                let from =
+                    row.bits_offset().checked_sub(start).ok_or_else(|| self.inconsistent("a column's block"))? as usize;
+                let bits = bits.get(from..).ok_or_else(|| self.inconsistent("a column's block"))?;
+                self.decoded(packed::unpack_block(row, bits, &mut values))?;
+                let block_start = (first + (run * RUN + at) as u64) * BLOCK_VALUES as u64;
+                let within = range.start.max(block_start)..range.end.min(block_start + BLOCK_VALUES as u64);
+                for index in within {
+                    value(index, values[(index - block_start) as usize]);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// One value of a packed column.
+    fn value(&self, kind: u32, at: u64) -> Result<u64> {
+        let section = self.section(kind);
+        if at >= section.count {
+            return Err(self.inconsistent("a column's length"));
+        }
+        let row = self.read(section.offset + packed::directory_offset(at), packed::ROW_BYTES)?;
+        let row: [u8; packed::ROW_BYTES] = row.try_into().map_err(|_| self.inconsistent("a column's row"))?;
+        let row = self.decoded(BlockRow::decode(&row))?;
+        let (offset, shift) = packed::value_range(&row, at);
+        if offset + 8 > section.length {
+            return Err(self.inconsistent("a column's block"));
+        }
+        let bytes = self.read(section.offset + offset, 8)?;
+        Ok(row.value(u64::from_le_bytes(bytes.try_into().map_err(|_| self.inconsistent("a value"))?), shift))
+    }
+
+    /// Where an event's frame begins.
+    pub fn offset(&self, ordinal: u32) -> Result<u64> {
+        Ok(self.value(index::OFFSETS, ordinal.into())? * 8)
+    }
+
+    /// Where the frames of the ordinals (ascending) begin, and where the next event's begins.
+    pub fn places(&self, ordinals: &[u32], places: &mut Vec<(u64, u64)>) -> Result<()> {
+        let count = u64::from(self.count());
+        let mut at = 0;
+        while at < ordinals.len() {
+            // Ordinals that share a few blocks are read together.
+            let first = u64::from(ordinals[at]);
+            let within = ordinals[at..].partition_point(|&o| u64::from(o) < first + 2 * BLOCK_VALUES as u64);
+            let group = &ordinals[at..at + within];
+            let last = u64::from(group[group.len() - 1]);
+            let mut offsets = Vec::with_capacity((last - first + 2) as usize);
+            self.each(index::OFFSETS, first..(last + 2).min(count), |_, value| offsets.push(value * 8))?;
+            if last + 1 == count {
+                offsets.push(self.header.log_end);
+            }
+            places.extend(group.iter().map(|&o| {
+                let i = (u64::from(o) - first) as usize;
+                (offsets[i], offsets[i + 1])
+            }));
+            at += within;
+        }
+        Ok(())
+    }
+
+    /// The ordinals in `from..to` that the region's entity, scope and kind match, ascending. (The clock range is the reader's to check.)
+    pub fn matches(&self, region: &Region, from: u32, to: u32, found: &mut Vec<u32>) -> Result<()> {
+        let streams = match &region.entity {
+            EntityMatch::Any => None,
+            EntityMatch::Exact(entity) => Some(match self.find(entity.as_bytes())? {
+                None => return Ok(()),
+                Some((number, _)) => StreamSet { ranges: vec![number..number + 1] },
+            }),
+            EntityMatch::Prefix(prefix) => Some(self.prefixed(prefix.as_bytes())?),
+        };
+        let first = found.len();
+        match streams {
+            None => found.extend(from..to),
+            Some(set) => self.postings(&set, from, to, found)?,
+        }
+        self.keep_scope(region, first, found)?;
+        self.keep_kind(region, first, found)
+    }
+
+    fn postings(&self, set: &StreamSet, from: u32, to: u32, found: &mut Vec<u32>) -> Result<()> {
+        let first = found.len();
+        for range in &set.ranges {
+            let (row, last) = (self.row(range.start)?, self.row(range.end - 1)?);
+            let (mut start, end) =
+                (u64::from(row.postings_start), u64::from(last.postings_start) + u64::from(last.postings_count));
+            if range.len() == 1 {
+                start += self.postings_below(start, end, from)?;
+            }
+            self.each(index::POSTINGS, start..end, |_, ordinal| {
+                if (u64::from(from)..u64::from(to)).contains(&ordinal) {
+                    found.push(ordinal as u32);
+                }
+            })?;
+        }
+        if set.ranges.len() > 1 || set.ranges.iter().any(|range| range.len() > 1) {
+            found[first..].sort_unstable();
+        }
+        Ok(())
+    }
+
+    /// How many of one stream's postings are below `ordinal`.
+    fn postings_below(&self, start: u64, end: u64, ordinal: u32) -> Result<u64> {
+        let (mut low, mut high) = (start, end);
+        if ordinal == 0 {
+            return Ok(0);
+        }
+        // The last block or two is read whole anyway.
+        while high - low > BLOCK_VALUES as u64 {
+            let middle = low + (high - low) / 2;
+            if self.value(index::POSTINGS, middle)? < u64::from(ordinal) { low = middle + 1 } else { high = middle }
+        }
+        Ok(low - start)
+    }
+
+    fn keep_scope(&self, region: &Region, first: usize, found: &mut Vec<u32>) -> Result<()> {
+        let Some(scope) = &region.scope else { return Ok(()) };
+        match self.scopes()?.iter().position(|s| s == scope.as_bytes()) {
+            None => {
+                found.truncate(first);
+                Ok(())
+            }
+            Some(number) => self.keep(index::EVENT_SCOPES, first, found, |value| value == number as u64),
+        }
+    }
+
+    fn keep_kind(&self, region: &Region, first: usize, found: &mut Vec<u32>) -> Result<()> {
+        let kinds = self.kinds()?;
+        let wanted: Vec<bool> = kinds.iter().map(|&kind| region.matches_kind(Kind(kind))).collect();
+        if wanted.iter().all(|&wanted| wanted) {
+            return Ok(());
+        }
+        self.keep(index::EVENT_KINDS, first, found, |value| wanted.get(value as usize).copied().unwrap_or(false))
+    }
+
+    /// Keeps the ordinals of `found[first..]` whose value in the column passes: by single look-ups when they are few, else by a pass.
+    fn keep(&self, kind: u32, first: usize, found: &mut Vec<u32>, wanted: impl Fn(u64) -> bool) -> Result<()> {
+        let (Some(&low), Some(&high)) = (found[first..].first(), found.last()) else { return Ok(()) };
+        let mut kept = first;
+        if (found.len() - first) * 64 < (high - low) as usize {
+            for at in first..found.len() {
+                if wanted(self.value(kind, found[at].into())?) {
+                    found[kept] = found[at];
+                    kept += 1;
+                }
+            }
+        } else {
+            let mut at = first;
+            self.each(kind, u64::from(low)..u64::from(high) + 1, |ordinal, value| {
+                if at < found.len() && u64::from(found[at]) == ordinal {
+                    if wanted(value) {
+                        found[kept] = found[at];
+                        kept += 1;
+                    }
+                    at += 1;
+                }
+            })?;
+        }
+        found.truncate(kept);
+        Ok(())
+    }
+}
+
+/// Reads a range of the stream of contents, checking each page.
+fn read_stream(slot: &Arc<FileSlot>, seed: u32, offset: u64, length: usize, bytes: &mut Vec<u8>) -> Result<()> {
+    let (first, last) = (offset / PAGE_CONTENT as u64, (offset + length.max(1) as u64 - 1) / PAGE_CONTENT as u64);
+    let file = slot.get()?;
+    let mut one = [0; PAGE_BYTES];
+    let mut many = Vec::new();
+    let pages: &mut [u8] = if first == last {
+        &mut one
+    } else {
+        many.resize((last - first + 1) as usize * PAGE_BYTES, 0);
+        &mut many
+    };
+    let read = file.read_at(pages, first * PAGE_BYTES as u64)?;
+    if read < pages.len() {
+        let reason = String::from("the index file is cut short; delete it, it is rebuilt");
+        return Err(damaged(slot.path(), first * PAGE_BYTES as u64 + read as u64, 0, Malformed::Damaged { reason }));
+    }
+    for (at, page) in pages.chunks_exact(PAGE_BYTES).enumerate() {
+        let number = first + at as u64;
+        if !check_page(page, seed, number as u32) {
+            let reason = String::from("an index page has a wrong checksum; delete the file, it is rebuilt");
+            return Err(damaged(slot.path(), number * PAGE_BYTES as u64, 0, Malformed::Damaged { reason }));
+        }
+        let start = if at == 0 { (offset - first * PAGE_CONTENT as u64) as usize } else { 0 };
+        let end = PAGE_CONTENT.min(start + length - bytes.len());
+        bytes.extend_from_slice(&page[start..end]);
+    }
+    Ok(())
+}

@@ -1,0 +1,624 @@
+//! Appending: everything that can be refused is refused before the first sequence is given out.
+//!
+//! Before the append lock: argument checks, hashes, payload checksums, causes (recent ones from memory, older ones by one read).
+//! Under it: stream and scope numbers, space, frames into the buffer, the index; no hashing of payloads, no sync (but for the one EPOCH
+//! frame of an opening), and no I/O but the write that a PROCESS append consists of.
+//! After it: waking who waits; for STORAGE the group commit.
+//!
+//! Fields of [`Appender`] and who advances them: `next_sequence`, `last_time_us`, `pending` by [`Inner::encode`]; `unsynced`,
+//! `directory_unsynced` by [`Inner::rotate`] and, back, by the group commit; `mark` by the group commit and, back, by `encode`.
+
+use std::cell::Cell;
+use std::collections::VecDeque;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, MutexGuard, PoisonError};
+
+use crate::error::{Error, Result};
+use crate::event::{
+    CAUSES_MAX, CanonicalHeader, EventId, SEQUENCE_LIMIT, check_caller_entity, check_caller_kind, check_coordinate,
+    leaf_hash, payload_digest,
+};
+use crate::format::control::{self, Control};
+use crate::format::frame::{self, Correlation, EventFields, Reference};
+use crate::format::segment::{SEGMENT_HEADER_BYTES, SegmentHeader, segment_name};
+use crate::index::StreamHead;
+use crate::index::memory::{ControlEntry, Heads, IndexEntry, MemoryIndex};
+use crate::io::File;
+use crate::io::latch::LatchedFile;
+use crate::log::tail::{Space, Tail};
+
+use super::options::Durability;
+use super::recent::RecentEvent;
+use super::segments::Segment;
+use super::{Inner, Store};
+
+/// An event to append.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct NewEvent<'a> {
+    /// The stream: UTF-8, 1 to 1024 bytes.
+    pub entity: &'a [u8],
+    /// An attribute: UTF-8, 1 to 1024 bytes.
+    pub scope: &'a [u8],
+    /// Category (4 bits) << 12 | type (12 bits).
+    pub kind: u32,
+    /// The caller's schema version.
+    pub schema: u16,
+    /// Opaque bytes.
+    pub payload: &'a [u8],
+    /// Events that led to this one, of this store or others.
+    pub causes: &'a [EventId],
+    /// Earlier items of the same batch that led to this one; they follow `causes`.
+    pub batch_causes: &'a [u32],
+    /// Given, else inherited from the first cause, else the event's own id.
+    pub correlation: Option<EventId>,
+}
+
+/// What an append answers for one event.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Receipt {
+    /// Position in the store.
+    pub sequence: u64,
+    /// Position among the entity's events.
+    pub clock: u64,
+    /// Microseconds since the Unix epoch.
+    pub time_us: i64,
+    /// The event's id.
+    pub id: EventId,
+    /// The correlation id.
+    pub correlation_id: EventId,
+    /// What the event survives as of the answer.
+    pub durability: Durability,
+    /// The event had been appended before.
+    pub duplicate: bool,
+}
+
+impl Default for Receipt {
+    fn default() -> Receipt {
+        Receipt {
+            sequence: 0,
+            clock: 0,
+            time_us: 0,
+            id: EventId([0; 16]),
+            correlation_id: EventId([0; 16]),
+            durability: Durability::Storage,
+            duplicate: false,
+        }
+    }
+}
+
+/// A durable position, to be told to recovery by the next write.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Mark {
+    pub durable_sequence: u64,
+    pub segment_base: u64,
+    pub offset: u64,
+}
+
+/// What the append lock guards.
+#[derive(Debug)]
+pub(crate) struct Appender {
+    pub tail: Tail,
+    pub index: Arc<MemoryIndex>,
+    /// Heads of the segment before, so that busy entities need no look-up after a rotation.
+    pub previous_heads: Option<Arc<Heads>>,
+    pub next_sequence: u64,
+    pub last_time_us: i64,
+    pub epoch: u64,
+    /// The epoch's EPOCH frame (or its segment header) is durable.
+    pub epoch_begun: bool,
+    /// Frames were written in this opening, or the log was not closed cleanly before.
+    pub needs_close: bool,
+    /// STORAGE events that are not durable yet: ranges, ascending.
+    pub pending: VecDeque<(u64, u64)>,
+    /// Older segments with bytes that are not durable, oldest first, each with the sequence after its last event.
+    pub unsynced: VecDeque<(Arc<LatchedFile>, u64)>,
+    pub directory_unsynced: bool,
+    pub mark: Option<Mark>,
+    pub rotations: u64,
+    pub closed: bool,
+}
+
+/// What is known of an item before the lock.
+#[derive(Debug, Clone, Copy)]
+struct Prepared {
+    entity_hash: u64,
+    scope_hash: u64,
+    payload_crc: u32,
+    stream: u32,
+    scope: u16,
+    kind: u16,
+    references: (u32, u32),
+    /// Given or inherited; `None`: the own id, or a batch item's.
+    correlation: Option<EventId>,
+    bytes_max: u32,
+}
+
+#[derive(Debug, Default)]
+struct Scratch {
+    items: Vec<Prepared>,
+    references: Vec<Reference>,
+}
+
+thread_local! {
+    /// Vectors kept between appends of a thread, so that an append allocates nothing.
+    static SCRATCH: Cell<Option<Box<Scratch>>> = const { Cell::new(None) };
+}
+
+const SCRATCH_ITEMS_KEPT: usize = 4096;
+
+fn item<T>(result: Result<T>, index: usize, count: usize) -> Result<T> {
+    match result {
+        Err(error) if count > 1 => Err(Error::BatchItem { index, source: Box::new(error) }),
+        result => result,
+    }
+}
+
+impl Store {
+    /// Appends the events, all or none. `receipts` is empty or has a place for each event.
+    ///
+    /// On return the events survive what the durability says; `None` is the store's default. With an error nothing was appended and no
+    /// sequence was used, but for a failed write or sync: then the store is poisoned, and after reopening the events are there or
+    /// not, whole.
+    pub fn append(
+        &self,
+        events: &[NewEvent<'_>],
+        durability: Option<Durability>,
+        receipts: &mut [Receipt],
+    ) -> Result<()> {
+        let mut scratch = SCRATCH.take().unwrap_or_default();
+        let result = self.inner.append(events, durability, receipts, &mut scratch);
+        if scratch.items.capacity() <= SCRATCH_ITEMS_KEPT {
+            scratch.items.clear();
+            scratch.references.clear();
+            SCRATCH.set(Some(scratch));
+        }
+        result
+    }
+
+    /// The leaf hashes of events that were just appended together: `receipts` are the append's.
+    pub fn leaf_hashes(&self, events: &[NewEvent<'_>], receipts: &[Receipt], hashes: &mut [[u8; 32]]) {
+        let mut causes = Vec::new();
+        for ((event, receipt), hash) in events.iter().zip(receipts).zip(hashes) {
+            causes.clear();
+            causes.extend_from_slice(event.causes);
+            causes.extend(
+                event.batch_causes.iter().filter_map(|&index| receipts.get(index as usize)).map(|receipt| receipt.id),
+            );
+            let header = CanonicalHeader {
+                sequence: receipt.sequence,
+                clock: receipt.clock,
+                time_us: receipt.time_us,
+                kind: event.kind as u16,
+                schema: event.schema,
+                correlation_id: receipt.correlation_id.0,
+                entity: event.entity,
+                scope: event.scope,
+                causes: &causes,
+            };
+            *hash = leaf_hash(&header, &payload_digest(event.payload));
+        }
+    }
+}
+
+impl Inner {
+    fn append(
+        &self,
+        events: &[NewEvent<'_>],
+        durability: Option<Durability>,
+        receipts: &mut [Receipt],
+        scratch: &mut Scratch,
+    ) -> Result<()> {
+        self.check_writable("append")?;
+        if events.is_empty() {
+            return Err(Error::BatchEmpty);
+        }
+        let durability = durability.unwrap_or(self.options.durability);
+        scratch.items.clear();
+        scratch.references.clear();
+        for (index, event) in events.iter().enumerate() {
+            let prepared = item(self.prepare(event, index, &mut scratch.references), index, events.len())?;
+            scratch.items.push(prepared);
+        }
+        let now_us = self.options.clock.now_us();
+        let bound = {
+            let mut appender = self.make_ready(events, &mut scratch.items)?;
+            self.encode(&mut appender, events, scratch, durability, now_us, receipts)?
+        };
+        match durability {
+            Durability::Process => self.signals.publish(),
+            Durability::Storage => self.commit(bound)?,
+        }
+        self.helper.throttle(self);
+        Ok(())
+    }
+
+    /// All checks and computations that need no lock.
+    fn prepare(&self, event: &NewEvent<'_>, index: usize, references: &mut Vec<Reference>) -> Result<Prepared> {
+        let kind = check_caller_kind(event.kind)?.0;
+        if event.payload.len() > self.options.payload_bytes_max {
+            return Err(Error::PayloadTooLarge { length: event.payload.len(), limit: self.options.payload_bytes_max });
+        }
+        // Coordinates that the index knows were checked when they got there; lengths bound what is hashed.
+        for (part, bytes) in [("entity", event.entity), ("scope", event.scope)] {
+            if bytes.is_empty() || bytes.len() > crate::event::COORDINATE_BYTES_MAX {
+                check_coordinate(part, bytes)?;
+            }
+        }
+        let count = event.causes.len() + event.batch_causes.len();
+        let start = references.len() as u32;
+        let mut correlation = event.correlation;
+        if count > 0 {
+            if count > CAUSES_MAX {
+                return Err(Error::TooManyCauses { count });
+            }
+            if let Some(&bad) = event.batch_causes.iter().find(|&&cause| cause as usize >= index) {
+                return Err(Error::CauseNotEarlier { index: bad });
+            }
+            for (at, &cause) in event.causes.iter().enumerate() {
+                let (reference, inherited) = self.resolve_cause(cause)?;
+                if at == 0 && correlation.is_none() {
+                    correlation = inherited;
+                }
+                references.push(reference);
+            }
+            // Items of this batch get their sequence under the lock.
+            references.extend(
+                event.batch_causes.iter().map(|&cause| Reference::Local { sequence: cause.into(), time_us: 0 }),
+            );
+        }
+        Ok(Prepared {
+            entity_hash: self.name_hash(event.entity),
+            scope_hash: self.name_hash(event.scope),
+            payload_crc: crc32c::crc32c(event.payload),
+            stream: 0,
+            scope: 0,
+            kind,
+            references: (start, references.len() as u32),
+            correlation,
+            bytes_max: frame::event_length_max(event.entity.len(), event.scope.len(), count, event.payload.len())
+                as u32,
+        })
+    }
+
+    /// How a cause is stored, and the correlation id to inherit from it (none from another store's event).
+    fn resolve_cause(&self, cause: EventId) -> Result<(Reference, Option<EventId>)> {
+        if cause.tag() != self.tag || !cause.is_well_formed() {
+            return Ok((Reference::Foreign(cause), None));
+        }
+        let sequence = cause.sequence();
+        let unknown = || Error::CauseUnknown { id: cause.to_string() };
+        if sequence >= self.marks.appended.load(Ordering::Acquire) {
+            return Err(unknown());
+        }
+        let known = match self.recent.get(sequence) {
+            Some(recent) => recent,
+            None => self.read_recent(sequence)?.ok_or_else(unknown)?,
+        };
+        if known.time_us != cause.time_us() {
+            return Err(unknown());
+        }
+        Ok((Reference::Local { sequence, time_us: known.time_us }, Some(known.correlation_id)))
+    }
+
+    /// Takes the append lock with every stream and scope numbered and the segment chosen: from here on nothing is refused but
+    /// for lack of space.
+    fn make_ready(&self, events: &[NewEvent<'_>], items: &mut [Prepared]) -> Result<MutexGuard<'_, Option<Appender>>> {
+        let mut guard = self.lock_appender();
+        'again: loop {
+            self.latch.check()?;
+            let appender = guard.as_mut().filter(|appender| !appender.closed).ok_or(Error::Closed { what: "store" })?;
+            if appender.next_sequence + events.len() as u64 > SEQUENCE_LIMIT {
+                return Err(Error::SequenceExhausted);
+            }
+            let mut bytes = 0;
+            for at in 0..events.len() {
+                let (event, prepared) = (&events[at], &mut items[at]);
+                bytes += u64::from(prepared.bytes_max);
+                prepared.stream = match appender.index.heads().find(prepared.entity_hash, event.entity) {
+                    Some(stream) => stream,
+                    None => {
+                        item(check_caller_entity(event.entity), at, events.len())?;
+                        let Some(head) = self.known_head(appender, prepared.entity_hash, event.entity) else {
+                            let rotations = appender.rotations;
+                            drop(guard);
+                            let head = self.find_head(prepared.entity_hash, event.entity)?;
+                            guard = self.lock_appender();
+                            // Only if no segment was sealed meanwhile does the look-up cover all but the active one.
+                            if let Some(appender) = guard.as_mut().filter(|appender| appender.rotations == rotations) {
+                                if appender.index.heads().find(prepared.entity_hash, event.entity).is_none() {
+                                    appender.index.insert_stream(prepared.entity_hash, event.entity, head);
+                                }
+                            }
+                            continue 'again;
+                        };
+                        appender.index.insert_stream(prepared.entity_hash, event.entity, head)
+                    }
+                };
+                prepared.scope = match appender.index.find_scope(prepared.scope_hash, event.scope) {
+                    Some(scope) => scope,
+                    None => {
+                        item(check_coordinate("scope", event.scope), at, events.len())?;
+                        match appender.index.insert_scope(prepared.scope_hash, event.scope) {
+                            Some(scope) => scope,
+                            None if appender.index.count() > 0 => {
+                                self.rotate(appender)?;
+                                continue 'again;
+                            }
+                            None => return Err(Error::BatchTooLarge { bytes, limit: self.options.segment_bytes }),
+                        }
+                    }
+                };
+            }
+            const BATCH_BYTES_MAX: u64 = 8 << 30;
+            if bytes > BATCH_BYTES_MAX {
+                return Err(Error::BatchTooLarge { bytes, limit: BATCH_BYTES_MAX });
+            }
+            let room = bytes + (control::MARK_BYTES + control::EPOCH_BYTES) as u64;
+            if !appender.tail.fits(room) && appender.index.count() > 0 {
+                self.rotate(appender)?;
+                continue 'again;
+            }
+            appender.tail.reserve(room)?;
+            self.begin_epoch(appender)?;
+            return Ok(guard);
+        }
+    }
+
+    /// The head of an entity that is not in the active segment, if memory knows it.
+    fn known_head(&self, appender: &Appender, hash: u64, entity: &[u8]) -> Option<StreamHead> {
+        if let Some(heads) = &appender.previous_heads {
+            if let Some(stream) = heads.find(hash, entity) {
+                return Some(heads.head(stream));
+            }
+        }
+        (self.segments().len() == 1).then_some(StreamHead::NEW)
+    }
+
+    /// The head of an entity as of the end of the sealed segments: newest first, one filter probe each. No lock is held.
+    pub(super) fn find_head(&self, hash: u64, entity: &[u8]) -> Result<StreamHead> {
+        let segments = self.segments();
+        for at in (0..segments.len() - 1).rev() {
+            let head =
+                segments[at].with_index(&self.library, segments[at + 1].base, |index| index.head(hash, entity))?;
+            if let Some(head) = head {
+                return Ok(head);
+            }
+        }
+        Ok(StreamHead::NEW)
+    }
+
+    /// Writes and syncs the EPOCH frame before the first append of an opening.
+    fn begin_epoch(&self, appender: &mut Appender) -> Result<()> {
+        if appender.epoch_begun {
+            return Ok(());
+        }
+        let offset = appender.tail.offset();
+        let epoch = appender.epoch + 1;
+        appender.tail.set_epoch(&self.store_id, epoch);
+        let frame = Control::Epoch { epoch, time_us: appender.last_time_us };
+        self.write_control(appender, &frame);
+        appender.tail.flush(false)?;
+        appender.tail.space().file().sync_data()?;
+        appender.index.push_epoch(offset, epoch);
+        appender.index.push_control(ControlEntry {
+            offset,
+            sequence: appender.next_sequence,
+            frame_type: control::TYPE_EPOCH,
+        });
+        appender.index.set_log_end(appender.tail.offset());
+        (appender.epoch, appender.epoch_begun, appender.needs_close) = (epoch, true, true);
+        Ok(())
+    }
+
+    /// Encodes a control frame at the tail. Space for it is reserved.
+    pub(super) fn write_control(&self, appender: &mut Appender, control: &Control) {
+        let mut bytes = Vec::with_capacity(64);
+        control::encode_control(&mut bytes, appender.next_sequence, control, appender.tail.seed());
+        appender.tail.place(bytes.len()).copy_from_slice(&bytes);
+        appender.tail.advance(bytes.len());
+    }
+
+    /// Gives out sequences, encodes frames, moves index and marks. Returns the bound that a STORAGE append has to wait for.
+    fn encode(
+        &self,
+        guard: &mut Option<Appender>,
+        events: &[NewEvent<'_>],
+        scratch: &mut Scratch,
+        durability: Durability,
+        now_us: i64,
+        receipts: &mut [Receipt],
+    ) -> Result<u64> {
+        let appender = guard.as_mut().ok_or(Error::Closed { what: "store" })?;
+        let first = appender.next_sequence;
+        let time_us = now_us.max(appender.last_time_us);
+        let (tag, seed) = (self.tag, appender.tail.seed());
+        if let Some(mark) = appender.mark.take() {
+            let out = appender.tail.place(control::MARK_BYTES);
+            control::encode_mark(out, first, mark.durable_sequence, mark.segment_base, mark.offset, seed);
+            appender.tail.advance(control::MARK_BYTES);
+        }
+        for at in 0..events.len() {
+            let (event, prepared) = (&events[at], scratch.items[at]);
+            let sequence = first + at as u64;
+            let references = &mut scratch.references[prepared.references.0 as usize..prepared.references.1 as usize];
+            let mut correlation_id = prepared.correlation;
+            if let Some(&cause) = event.batch_causes.first() {
+                let given = references.len() - event.batch_causes.len();
+                for (reference, &cause) in references[given..].iter_mut().zip(event.batch_causes) {
+                    *reference = Reference::Local { sequence: first + u64::from(cause), time_us };
+                }
+                if given == 0 && correlation_id.is_none() {
+                    correlation_id = self.recent_in_batch(
+                        scratch_correlation(&scratch.items, cause),
+                        first + u64::from(cause),
+                        time_us,
+                    );
+                }
+            }
+            let id = EventId::derive(time_us, sequence, tag);
+            let correlation = match correlation_id {
+                None => Correlation::Own,
+                Some(given) if given == id => Correlation::Own,
+                Some(given)
+                    if given.tag() == tag
+                        && given.is_well_formed()
+                        && given.sequence() < sequence
+                        && given.time_us() <= time_us =>
+                {
+                    Correlation::Local { sequence: given.sequence(), time_us: given.time_us() }
+                }
+                Some(given) => Correlation::Full(given),
+            };
+            let correlation_id = correlation_id.unwrap_or(id);
+            scratch.items[at].correlation = Some(correlation_id);
+            let head = appender.index.heads().head(prepared.stream);
+            let fields = EventFields {
+                sequence,
+                clock: head.next_clock,
+                time_us,
+                prev_sequence: head.last_sequence,
+                kind: prepared.kind,
+                schema: event.schema,
+                more: at + 1 < events.len(),
+                continued: at > 0,
+                entity: event.entity,
+                scope: event.scope,
+                correlation,
+                causes: references,
+                payload: event.payload,
+                payload_crc: prepared.payload_crc,
+                key: None,
+                fence: None,
+            };
+            let offset = appender.tail.offset();
+            let length = frame::encode_event(appender.tail.place(prepared.bytes_max as usize), &fields, seed, tag);
+            appender.tail.advance(length);
+            let entry = IndexEntry { offset, kind: prepared.kind, scope: prepared.scope, stream: prepared.stream };
+            appender.index.push(entry, time_us);
+            self.recent.put(sequence, RecentEvent { time_us, correlation_id });
+            if let Some(receipt) = receipts.get_mut(at) {
+                *receipt = Receipt {
+                    sequence,
+                    clock: head.next_clock,
+                    time_us,
+                    id,
+                    correlation_id,
+                    durability,
+                    duplicate: false,
+                };
+            }
+        }
+        let bound = first + events.len() as u64;
+        (appender.next_sequence, appender.last_time_us, appender.needs_close) = (bound, time_us, true);
+        if durability == Durability::Process {
+            self.mapped.store(true, Ordering::Relaxed);
+            appender.tail.flush(true)?;
+        }
+        appender.index.set_log_end(appender.tail.offset());
+        self.marks.appended.store(bound, Ordering::Release);
+        match durability {
+            Durability::Storage => match appender.pending.back_mut() {
+                Some(last) if last.1 == first => last.1 = bound,
+                _ => appender.pending.push_back((first, bound)),
+            },
+            Durability::Process if appender.pending.is_empty() => self.marks.visible.store(bound, Ordering::Release),
+            Durability::Process => {}
+        }
+        self.helper.look_ahead(self, appender);
+        Ok(bound)
+    }
+
+    /// The correlation id that a batch item inherits from an earlier one.
+    fn recent_in_batch(&self, correlation: Option<EventId>, sequence: u64, time_us: i64) -> Option<EventId> {
+        correlation.or_else(|| Some(EventId::derive(time_us, sequence, self.tag)))
+    }
+
+    /// Leaves the active segment, which has at least one event, for a new one. On failure nothing changed.
+    fn rotate(&self, appender: &mut Appender) -> Result<()> {
+        let base = appender.next_sequence;
+        let header = SegmentHeader {
+            store_id: self.store_id,
+            base,
+            epoch: appender.epoch,
+            time_us: appender.last_time_us,
+            created_us: self.created_us,
+            key_window: self.key_window,
+        };
+        appender.tail.flush(self.mapped.load(Ordering::Relaxed))?;
+        let space = self.new_space(&header)?;
+        let index = Arc::new(MemoryIndex::new(self.store_id, base, header.epoch, SEGMENT_HEADER_BYTES as u64));
+        let segment = self.library.segment(base, Some(index.clone()));
+        let left = self.push_segment(segment);
+        appender.unsynced.push_back((appender.tail.space().file().clone(), base));
+        appender.directory_unsynced = true;
+        appender.previous_heads = Some(appender.index.heads().clone());
+        appender.index = index;
+        // The header names the epoch, but only an EPOCH frame or a synced header makes it known: the header is synced with the first group.
+        appender.tail.move_to(Arc::new(space), &self.store_id, base, header.epoch, SEGMENT_HEADER_BYTES as u64);
+        appender.rotations += 1;
+        self.seals.fetch_add(1, Ordering::Release);
+        self.helper.seal(left);
+        Ok(())
+    }
+
+    /// A segment file under its final name, with its header in the page cache. Its name and bytes become durable with the first
+    /// sync that covers them: until then no STORAGE event in it is acknowledged, and recovery takes it for absent.
+    fn new_space(&self, header: &SegmentHeader) -> Result<Space> {
+        let path = self.library.directory.join(segment_name(header.base));
+        let temporary = self.library.directory.join(NEXT_SEGMENT_NAME);
+        let ahead = match self.helper.take_prepared() {
+            Some(space) => space,
+            None => self.prepare_space(SEGMENT_HEADER_BYTES as u64)?,
+        };
+        let made = (|| {
+            ahead.file().write_at_unlatched(&header.encode(), 0)?;
+            self.storage.rename(&temporary, &path)?;
+            self.storage.open_write(&path)?.ok_or_else(|| Error::Corrupt {
+                path: path.clone(),
+                offset: 0,
+                sequence: header.base,
+                reason: String::from("the new segment file was removed while it was being made"),
+            })
+        })();
+        match made {
+            Ok(file) => Ok(ahead.reopened(Arc::new(LatchedFile::new(file, self.latch.clone())))),
+            Err(error) => {
+                let _ = self.storage.remove(&temporary);
+                Err(error)
+            }
+        }
+    }
+
+    /// A file for the next segment, under a temporary name, with `bytes` prepared.
+    pub(super) fn prepare_space(&self, bytes: u64) -> Result<Space> {
+        let file = self.storage.create(&self.library.directory.join(NEXT_SEGMENT_NAME))?;
+        let space = Space::new(Arc::new(LatchedFile::new(file, self.latch.clone())), 0, self.options.segment_bytes);
+        space.prepare(bytes)?;
+        if self.mapped.load(Ordering::Relaxed) {
+            let _ = space.map();
+        }
+        Ok(space)
+    }
+
+    pub(super) fn lock_appender(&self) -> MutexGuard<'_, Option<Appender>> {
+        self.append.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Adds the newest segment and returns the one before it.
+    fn push_segment(&self, segment: Arc<Segment>) -> Arc<Segment> {
+        let mut segments = self.segments.write().unwrap_or_else(PoisonError::into_inner);
+        let mut longer = Vec::with_capacity(segments.len() + 1);
+        longer.extend(segments.iter().cloned());
+        let left = longer[longer.len() - 1].clone();
+        longer.push(segment);
+        *segments = Arc::new(longer);
+        left
+    }
+}
+
+fn scratch_correlation(items: &[Prepared], cause: u32) -> Option<EventId> {
+    items.get(cause as usize).and_then(|item| item.correlation)
+}
+
+/// The next segment while it is being prepared.
+pub(super) const NEXT_SEGMENT_NAME: &str = "next.seg.tmp";

@@ -1,0 +1,102 @@
+//! Closing: workers first, then the log, then the locks. Cursors and batches never hold it up; a running handler does.
+
+use std::sync::PoisonError;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use crate::error::{Error, Result};
+use crate::format::control::{self, Control};
+use crate::index::memory::ControlEntry;
+use crate::io::File;
+
+use super::append::NEXT_SEGMENT_NAME;
+use super::options::LogLevel;
+use super::{ChildKind, Inner, Store};
+
+impl Store {
+    /// Stops the workers, makes everything durable, writes the index of the active segment and unlocks the directory.
+    ///
+    /// [`Error::Busy`] when a handler is still running after `timeout`: the store stays open, with its workers
+    /// stopping; call again. Any other error: the store is closed, but not everything could be written; the next opening recovers.
+    /// Closing a closed store is fine.
+    pub fn close(&self, timeout: Duration) -> Result<()> {
+        let inner = &self.inner;
+        if crate::io::fork::generation() != inner.fork_generation {
+            return Err(Error::Forked { what: "store" });
+        }
+        if self.in_handler() {
+            return Err(Error::Reentrant { call: "close", what: "store" });
+        }
+        let started = Instant::now();
+        let deadline = started.checked_add(timeout);
+        let _one_at_a_time = inner.closing.lock().unwrap_or_else(PoisonError::into_inner);
+        if inner.closed.load(Ordering::Acquire) {
+            return Ok(());
+        }
+        let children = inner.children();
+        children.iter().for_each(|child| child.stop());
+        let handlers =
+            children.iter().filter(|child| child.kind() == ChildKind::Worker && !child.wait_idle(deadline)).count();
+        if handlers > 0 {
+            return Err(Error::Busy { handlers, waited_ms: started.elapsed().as_millis() as u64 });
+        }
+        children.iter().for_each(|child| child.at_close());
+        let result = if inner.options.read_only { Ok(()) } else { inner.close_log() };
+        inner.closed.store(true, Ordering::Release);
+        inner.signals.close();
+        inner.children().iter().for_each(|child| child.release());
+        inner.locks.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        result
+    }
+}
+
+impl Inner {
+    /// Ends the log with a CLOSE frame at the file's very end, and leaves the active segment's index beside it.
+    fn close_log(&self) -> Result<()> {
+        self.helper.stop();
+        self.helper.finish(self);
+        let bound = match &mut *self.lock_appender() {
+            Some(appender) => {
+                appender.closed = true;
+                appender.next_sequence
+            }
+            None => return Ok(()),
+        };
+        let committed = self.commit(bound);
+        let mut guard = self.lock_appender();
+        let Some(appender) = guard.as_mut() else { return Ok(()) };
+        let result = committed.and_then(|()| self.latch.check()).and_then(|()| {
+            if !appender.needs_close {
+                return Ok(());
+            }
+            appender.tail.reserve_last(control::CLOSE_BYTES as u64)?;
+            let offset = appender.tail.offset();
+            let frame = Control::Close { epoch: appender.epoch, time_us: appender.last_time_us };
+            self.write_control(appender, &frame);
+            appender.index.push_control(ControlEntry {
+                offset,
+                sequence: appender.next_sequence,
+                frame_type: control::TYPE_CLOSE,
+            });
+            appender.tail.flush(false)?;
+            appender.index.set_log_end(appender.tail.offset());
+            let file = appender.tail.space().file();
+            file.set_length(appender.tail.offset())?;
+            file.sync_data()?;
+            let newest = self.segments();
+            if let Some(segment) = newest.last() {
+                // Derived: the next opening rebuilds it if this fails.
+                if let Err(error) = segment.write_partial(&self.library, &appender.index) {
+                    self.options.log.write(LogLevel::Warning, "close", || {
+                        format!("the active segment's index was not written: {error}")
+                    });
+                }
+            }
+            self.storage.sync_directory(&self.library.directory)
+        });
+        let _ = self.storage.remove(&self.library.directory.join(NEXT_SEGMENT_NAME));
+        // Let the mapping and the descriptors go.
+        drop(guard.take());
+        result
+    }
+}

@@ -1,0 +1,105 @@
+//! Group commit: one write and one fdatasync for everything appended since the last, by whoever comes first.
+//!
+//! A lone writer writes and syncs at once. Writers that come while a sync is under way find their bytes in the buffer; the first of
+//! them to wake writes and syncs for all. `syncing` is true while one thread is at it; durable moves only here, after the syncs that
+//! cover it, oldest segment first.
+
+use std::sync::atomic::Ordering;
+use std::sync::{Condvar, Mutex, PoisonError};
+
+use crate::error::{Error, Result};
+use crate::io::File;
+
+use super::Inner;
+use super::append::Mark;
+
+#[derive(Debug, Default)]
+pub(crate) struct GroupCommit {
+    syncing: Mutex<bool>,
+    done: Condvar,
+}
+
+/// How far one sync goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Extent {
+    /// Everything appended.
+    All,
+    /// Only the segments that are left: what a sealed segment needs, without syncing the active one's bytes.
+    Sealed,
+}
+
+impl Inner {
+    /// Returns once every sequence below `bound` is durable.
+    pub(super) fn commit(&self, bound: u64) -> Result<()> {
+        self.commit_extent(bound, Extent::All)
+    }
+
+    pub(super) fn commit_extent(&self, bound: u64, extent: Extent) -> Result<()> {
+        let mut syncing = self.group.syncing.lock().unwrap_or_else(PoisonError::into_inner);
+        loop {
+            if self.marks.durable.load(Ordering::Acquire) >= bound {
+                return Ok(());
+            }
+            self.latch.check()?;
+            if *syncing {
+                syncing = self.group.done.wait(syncing).unwrap_or_else(PoisonError::into_inner);
+                continue;
+            }
+            *syncing = true;
+            drop(syncing);
+            let result = self.sync_once(extent);
+            syncing = self.group.syncing.lock().unwrap_or_else(PoisonError::into_inner);
+            *syncing = false;
+            self.group.done.notify_all();
+            result?;
+        }
+    }
+
+    /// Writes what is buffered and syncs what is not durable. One thread at a time.
+    fn sync_once(&self, extent: Extent) -> Result<()> {
+        let (older, directory, active, mark, bound) = {
+            let mut guard = self.lock_appender();
+            let Some(appender) = guard.as_mut() else { return Err(Error::Closed { what: "store" }) };
+            if extent == Extent::All {
+                appender.tail.flush(false)?;
+            }
+            let older: Vec<_> = appender.unsynced.iter().map(|(file, _)| file.clone()).collect();
+            let directory = std::mem::take(&mut appender.directory_unsynced);
+            let active = (extent == Extent::All).then(|| appender.tail.space().file().clone());
+            let (bound, offset) = match extent {
+                Extent::All => (appender.next_sequence, appender.tail.offset()),
+                Extent::Sealed => (appender.tail.base(), 0),
+            };
+            let mark = Mark { durable_sequence: bound, segment_base: appender.tail.base(), offset };
+            (older, directory, active, mark, bound)
+        };
+        for file in &older {
+            file.sync_data()?;
+        }
+        if let Some(file) = active {
+            file.sync_data()?;
+        }
+        if directory {
+            self.storage.sync_directory(&self.library.directory).inspect_err(|error| self.latch.trip(error))?;
+        }
+        self.syncs.fetch_add(1, Ordering::Relaxed);
+        {
+            let mut guard = self.lock_appender();
+            if let Some(appender) = guard.as_mut() {
+                appender.unsynced.drain(..older.len());
+                appender.mark = Some(mark);
+                while appender.pending.front().is_some_and(|range| range.1 <= bound) {
+                    appender.pending.pop_front();
+                }
+                if let Some(first) = appender.pending.front_mut() {
+                    first.0 = first.0.max(bound);
+                }
+                let visible = appender.pending.front().map_or(appender.next_sequence, |range| range.0);
+                self.marks.durable.fetch_max(bound, Ordering::AcqRel);
+                self.marks.visible.fetch_max(visible, Ordering::AcqRel);
+            }
+        }
+        self.signals.publish();
+        Ok(())
+    }
+}

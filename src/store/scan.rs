@@ -1,0 +1,447 @@
+//! Finding and reading a region's events.
+//!
+//! A scan remembers where it is: which ordinals of the current segment match (computed once per span, from the index), or, for a region that
+//! matches everything, the byte where the next frame begins. So a poll costs what it delivers, plus one index look-up per segment
+//! or span entered, wherever the cursor stands.
+//!
+//! Every frame is verified when it is read: header and payload checksums under the epoch's seed, and its sequence.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use crate::error::{Error, Result};
+use crate::event::{BatchBuilder, EntityMatch, EventBatch, EventFields, Region};
+use crate::format::frame::{self, DecodedEvent};
+use crate::format::segment::seed;
+use crate::format::{Malformed, align8, control};
+use crate::io::File;
+use crate::log::damaged;
+
+use super::segments::{Index, Segment};
+use super::{Inner, Store};
+
+/// Events whose columns are looked at in one span when no posting list leads to the matches: bounds the time to the first match
+/// of a poll, and the memory of the list.
+const SPAN_EVENTS: u32 = 1 << 16;
+/// Bytes read at once when events lie one behind the other.
+const READ_BYTES: (usize, usize) = (64 << 10, 1 << 20);
+/// Matches this near to each other are read in one piece.
+const GAP_BYTES: u64 = 2 << 10;
+
+/// What a poll may deliver.
+#[derive(Debug, Clone, Copy)]
+struct Limits {
+    events: usize,
+    payload_bytes: u64,
+}
+
+impl Limits {
+    fn reached(&self, batch: &BatchBuilder) -> bool {
+        batch.len() >= self.events || !batch.is_empty() && batch.payload_bytes() as u64 >= self.payload_bytes
+    }
+
+    fn admits(&self, batch: &BatchBuilder, payload: usize) -> bool {
+        batch.is_empty() || (batch.payload_bytes() + payload) as u64 <= self.payload_bytes
+    }
+}
+
+/// One region's way through the log.
+#[derive(Debug)]
+pub(crate) struct Scan {
+    region: Region,
+    unfiltered: bool,
+    /// Segment base that `found` and `byte` are about.
+    base: u64,
+    /// Where the next look is expected; anything else starts anew.
+    expected: u64,
+    /// Matching ordinals not delivered yet: `found[next..]`, all of the span that ends before ordinal `span_end`.
+    found: Vec<u32>,
+    next: usize,
+    span_end: u32,
+    /// Unfiltered only: the byte where the frame of `expected` begins.
+    byte: Option<u64>,
+    places: Vec<(u64, u64)>,
+    causes: Vec<[u8; 16]>,
+}
+
+/// Where reading from one segment ended.
+#[derive(Debug, Clone, Copy)]
+struct Reached {
+    /// The sequence to go on at.
+    sequence: u64,
+    /// The next match does not fit the batch any more.
+    full: bool,
+}
+
+/// A segment as a scan sees it.
+struct Place<'a> {
+    inner: &'a Inner,
+    segment: &'a Arc<Segment>,
+    /// The next segment's base, or the visible mark.
+    end: u64,
+    file: Arc<dyn File>,
+}
+
+impl Scan {
+    pub fn new(region: &Region) -> Scan {
+        Scan {
+            region: region.clone(),
+            unfiltered: region.is_unfiltered(),
+            base: 0,
+            expected: u64::MAX,
+            found: Vec::new(),
+            next: 0,
+            span_end: 0,
+            byte: None,
+            places: Vec::new(),
+            causes: Vec::new(),
+        }
+    }
+
+    /// Reads matching visible events from sequence `from` on, in order, at most `events` and `payload_bytes` (the first comes even above
+    /// it). Returns them and the new bound: every match below it was below `from` or is in the batch.
+    pub fn next(&mut self, store: &Store, from: u64, events: usize, payload_bytes: u64) -> Result<(EventBatch, u64)> {
+        let inner = &*store.inner;
+        let limits = Limits { events: events.max(1), payload_bytes };
+        let mut batch = BatchBuilder::with_pool(&inner.pool, limits.events.min(1024));
+        let mut at = from;
+        if at != self.expected {
+            self.forget();
+        }
+        loop {
+            inner.check_usable()?;
+            let visible = inner.marks.visible.load(Ordering::Acquire);
+            if at >= visible || limits.reached(&batch) {
+                break;
+            }
+            let segments = inner.segments();
+            let number = segments.partition_point(|segment| segment.base <= at) - 1;
+            let segment = &segments[number];
+            let next_base = segments.get(number + 1).map(|next| next.base);
+            let end = next_base.unwrap_or(u64::MAX).min(visible);
+            if self.base != segment.base {
+                self.forget();
+                self.base = segment.base;
+            }
+            let place = Place { inner, segment, end, file: segment.data.get()? };
+            let result = if self.unfiltered {
+                self.read_run(&place, next_base.unwrap_or(visible), at, &limits, &mut batch)
+            } else {
+                self.read_matches(&place, next_base.unwrap_or(visible), at, &limits, &mut batch)
+            };
+            match result {
+                Ok(reached) => {
+                    at = reached.sequence;
+                    if reached.full {
+                        break;
+                    }
+                }
+                // What was read before the damage is delivered; the next look meets it again.
+                Err(_) if !batch.is_empty() => {
+                    self.forget();
+                    at = batch.last_sequence().map_or(at, |last| last + 1);
+                    break;
+                }
+                Err(error) => {
+                    self.forget();
+                    return Err(error);
+                }
+            }
+        }
+        self.expected = at;
+        Ok((batch.finish(), at))
+    }
+
+    fn forget(&mut self) {
+        self.found.clear();
+        self.next = 0;
+        self.span_end = 0;
+        self.byte = None;
+    }
+
+    /// Delivers consecutive events from one segment.
+    fn read_run(
+        &mut self,
+        place: &Place<'_>,
+        index_end: u64,
+        from: u64,
+        limits: &Limits,
+        batch: &mut BatchBuilder,
+    ) -> Result<Reached> {
+        let ordinal = (from - place.segment.base) as u32;
+        let library = &place.inner.library;
+        let (start, epochs_of, average) = place.segment.with_index(library, index_end, |index| {
+            let start = match self.byte {
+                Some(byte) => byte,
+                None => index.offset(ordinal)?,
+            };
+            Ok((start, index.clone(), index.log_end() / u64::from(index.count().max(1)) + 8))
+        })?;
+        let mut seed_now = place.seed(&epochs_of, start);
+        let wanted = (limits.events - batch.len()).min((place.end - from) as usize) as u64 * average;
+        let wanted = (wanted as usize).clamp(READ_BYTES.0, READ_BYTES.1);
+        let mut buffer = place.inner.pool.take(wanted);
+        let capacity = buffer.len().min(READ_BYTES.1);
+        let mut filled = place.file.read_at(&mut buffer[..capacity], start)?;
+        if frame::peek(&buffer[..filled]).is_some_and(|peek| peek.length > filled && peek.sequence == from) {
+            // One frame larger than a usual read.
+            let length = frame::peek(&buffer[..filled]).map_or(0, |peek| peek.length);
+            let left = place.file.length()?.saturating_sub(start);
+            if length as u64 > left {
+                return Err(place.damage(start, from, "the frame is cut off by the end of the file"));
+            }
+            buffer = place.inner.pool.take(length);
+            filled = place.file.read_at(&mut buffer[..length], start)?;
+        }
+        let number = batch.add_buffer(buffer);
+        let (mut at, mut sequence, mut full) = (0, from, false);
+        while sequence < place.end && !limits.reached(batch) {
+            let bytes = &batch.buffer(number)[at..filled];
+            let Some(peek) = frame::peek(bytes).filter(|peek| peek.length <= bytes.len()) else {
+                let is_cut = bytes.len() >= frame::FRAME_HEADER_BYTES && frame::peek(bytes).is_none();
+                if sequence == from || is_cut {
+                    return Err(place.damage(start + at as u64, sequence, "no frame stands here"));
+                }
+                break;
+            };
+            let offset = start + at as u64;
+            if peek.frame_type != frame::TYPE_EVENT {
+                seed_now = place.control_seed(&bytes[..peek.length], peek.frame_type, seed_now, offset, sequence)?;
+                at += align8(peek.length);
+                continue;
+            }
+            let event = frame::decode_event(&bytes[..peek.length], seed_now, place.inner.tag, true)
+                .map_err(|malformed| damaged(place.segment.data.path(), offset, sequence, malformed))?;
+            if event.sequence != sequence {
+                return Err(place.damage(offset, sequence, "another event stands here"));
+            }
+            if !limits.admits(batch, event.payload.len()) {
+                full = true;
+                break;
+            }
+            let padded = event.padded_length();
+            let fields = fields(&event, at, &mut self.causes);
+            push(batch, number, &fields, &self.causes);
+            at += padded;
+            sequence += 1;
+        }
+        self.byte = Some(start + at as u64);
+        Ok(Reached { sequence, full })
+    }
+
+    /// Delivers matching events from one segment.
+    fn read_matches(
+        &mut self,
+        place: &Place<'_>,
+        index_end: u64,
+        from: u64,
+        limits: &Limits,
+        batch: &mut BatchBuilder,
+    ) -> Result<Reached> {
+        let base = place.segment.base;
+        let library = &place.inner.library;
+        if self.next == self.found.len() {
+            let start = ((from - base) as u32).max(self.span_end);
+            let end = (place.end - base) as u32;
+            let span_end = match self.region.entity {
+                EntityMatch::Exact(_) | EntityMatch::Prefix(_) if !self.is_spanned(place) => end,
+                _ => end.min(start.saturating_add(SPAN_EVENTS)),
+            };
+            let (region, found) = (&self.region, &mut self.found);
+            place.segment.with_index(library, index_end, |index| {
+                found.clear();
+                index.matches(region, start, span_end, found)
+            })?;
+            (self.next, self.span_end) = (0, span_end);
+            if self.found.is_empty() {
+                return Ok(Reached { sequence: base + u64::from(span_end), full: false });
+            }
+        }
+        let count = (self.found.len() - self.next).min(limits.events - batch.len());
+        let ordinals = &self.found[self.next..self.next + count];
+        let places = &mut self.places;
+        let index = place.segment.with_index(library, index_end, |index| {
+            places.clear();
+            index.places(ordinals, places)?;
+            Ok(index.clone())
+        })?;
+        let (mut done, mut full) = (0, false);
+        while done < count && !full {
+            let run = self.run_length(done, count);
+            let (start, end) = (self.places[done].0, self.places[done + run - 1].1);
+            if end <= start || end - start > crate::event::PAYLOAD_BYTES_MAX_LIMIT as u64 * 2 + (READ_BYTES.1 as u64) {
+                return Err(place.damage(
+                    start,
+                    base + u64::from(self.found[self.next]),
+                    "the index gives no place for the event",
+                ));
+            }
+            let length = (end - start) as usize;
+            let mut buffer = place.inner.pool.take(length);
+            let filled = place.file.read_at(&mut buffer[..length], start)?;
+            let number = batch.add_buffer(buffer);
+            for at in done..done + run {
+                let sequence = base + u64::from(self.found[self.next]);
+                let offset = self.places[at].0;
+                let within = (offset - start) as usize;
+                let bytes = &batch.buffer(number)[within.min(filled)..filled];
+                let Some(peek) = frame::peek(bytes).filter(|peek| peek.length <= bytes.len()) else {
+                    return Err(place.damage(offset, sequence, "no frame stands here"));
+                };
+                let event =
+                    frame::decode_event(&bytes[..peek.length], place.seed(&index, offset), place.inner.tag, true)
+                        .map_err(|malformed| damaged(place.segment.data.path(), offset, sequence, malformed))?;
+                if event.sequence != sequence {
+                    return Err(place.damage(offset, sequence, "another event stands here"));
+                }
+                if self.region.matches_clock(event.clock) {
+                    if !limits.admits(batch, event.payload.len()) {
+                        full = true;
+                        break;
+                    }
+                    let fields = fields(&event, within, &mut self.causes);
+                    push(batch, number, &fields, &self.causes);
+                }
+                self.next += 1;
+            }
+            done += run;
+        }
+        let ordinal = self.found.get(self.next).copied().unwrap_or(self.span_end);
+        Ok(Reached { sequence: base + u64::from(ordinal), full })
+    }
+
+    /// Whether the matches of this segment are found by looking at every event's columns.
+    fn is_spanned(&self, place: &Place<'_>) -> bool {
+        matches!(self.region.entity, EntityMatch::Any)
+            || matches!(self.region.entity, EntityMatch::Prefix(_))
+                && matches!(place.segment.open_index(), Some(Index::Memory(_)))
+    }
+
+    /// How many of the places from `from` on are read in one piece.
+    fn run_length(&self, from: usize, count: usize) -> usize {
+        let start = self.places[from].0;
+        let mut length = 1;
+        while from + length < count {
+            let (before, after) = (self.places[from + length - 1], self.places[from + length]);
+            if after.0 > before.1 + GAP_BYTES || after.1 - start > READ_BYTES.1 as u64 {
+                break;
+            }
+            length += 1;
+        }
+        length
+    }
+}
+
+impl Place<'_> {
+    fn seed(&self, index: &Index, offset: u64) -> u32 {
+        seed(&self.inner.store_id, self.segment.base, index.epoch_at(offset))
+    }
+
+    fn damage(&self, offset: u64, sequence: u64, reason: &str) -> Error {
+        damaged(self.segment.data.path(), offset, sequence, Malformed::Damaged { reason: reason.to_owned() })
+    }
+
+    /// The seed in force after a control frame, which is verified on the way.
+    fn control_seed(&self, bytes: &[u8], frame_type: u8, current: u32, offset: u64, sequence: u64) -> Result<u32> {
+        let decoded = match frame_type {
+            control::TYPE_EPOCH | control::TYPE_CLOSE => {
+                control::decode_self_seeded(bytes, &self.inner.store_id, self.segment.base)
+            }
+            _ => control::decode_control(bytes, current),
+        };
+        match decoded {
+            Ok((_, control::Control::Epoch { epoch, .. }, _)) => {
+                Ok(seed(&self.inner.store_id, self.segment.base, epoch))
+            }
+            Ok(_) => Ok(current),
+            Err(malformed) => Err(damaged(self.segment.data.path(), offset, sequence, malformed)),
+        }
+    }
+}
+
+/// What a batch says of a verified event whose frame begins at `at` of its buffer, and the ids of its causes.
+#[inline]
+fn fields(event: &DecodedEvent<'_>, at: usize, causes: &mut Vec<[u8; 16]>) -> EventFields {
+    causes.clear();
+    if event.cause_count > 0 {
+        causes.extend(event.causes.ids().map(|id| id.0));
+    }
+    EventFields {
+        sequence: event.sequence,
+        clock: event.clock,
+        prev_sequence: event.prev_sequence,
+        time_us: event.time_us,
+        id: event.id.0,
+        correlation_id: event.correlation_id.0,
+        kind: event.kind,
+        schema: event.schema,
+        flags: 0,
+        entity: at + event.entity_start..at + event.entity_end,
+        scope: at + event.scope_start..at + event.scope_end,
+        payload: at + event.payload_start..at + event.payload_end,
+    }
+}
+
+#[inline]
+fn push(batch: &mut BatchBuilder, buffer: usize, fields: &EventFields, causes: &[[u8; 16]]) {
+    batch.push(buffer, fields);
+    for &cause in causes {
+        batch.push_cause(cause);
+    }
+}
+
+/// Reads and verifies one visible event.
+pub(super) fn read_one<R>(inner: &Inner, sequence: u64, read: impl Fn(&DecodedEvent<'_>) -> R) -> Result<R> {
+    let segments = inner.segments();
+    let number = segments.partition_point(|segment| segment.base <= sequence) - 1;
+    let segment = &segments[number];
+    let index_end = segments.get(number + 1).map_or(u64::MAX, |next| next.base);
+    let place = Place { inner, segment, end: index_end, file: segment.data.get()? };
+    let ordinal = (sequence - segment.base) as u32;
+    let mut places = Vec::with_capacity(1);
+    let index = segment.with_index(&inner.library, index_end, |index| {
+        places.clear();
+        index.places(&[ordinal], &mut places)?;
+        Ok(index.clone())
+    })?;
+    let (start, end) = places[0];
+    let most = crate::event::PAYLOAD_BYTES_MAX_LIMIT as u64 + (1 << 20);
+    let mut bytes = vec![0; end.saturating_sub(start).min(most) as usize];
+    let read_bytes = place.file.read_at(&mut bytes, start)?;
+    let bytes = &bytes[..read_bytes];
+    let Some(peek) = frame::peek(bytes).filter(|peek| peek.length <= bytes.len()) else {
+        return Err(place.damage(start, sequence, "no frame stands here"));
+    };
+    let event = frame::decode_event(&bytes[..peek.length], place.seed(&index, start), inner.tag, true)
+        .map_err(|malformed| damaged(segment.data.path(), start, sequence, malformed))?;
+    if event.sequence != sequence {
+        return Err(place.damage(start, sequence, "another event stands here"));
+    }
+    Ok(read(&event))
+}
+
+/// The first visible sequence whose time is at or after `time_us`. Times never decrease along the sequence.
+pub(super) fn first_at_or_after(inner: &Inner, time_us: i64) -> Result<u64> {
+    let visible = inner.marks.visible.load(Ordering::Acquire);
+    let (mut low, mut high) = (0, visible);
+    // Segments first, by the times in their indexes; then events.
+    let segments = inner.segments();
+    let (mut first, mut last) = (0, segments.len());
+    while last - first > 1 {
+        let middle = first + (last - first) / 2;
+        let end = segments.get(middle + 1).map_or(visible, |next| next.base);
+        if segments[middle].base >= visible {
+            last = middle;
+            continue;
+        }
+        let begins_us = segments[middle].with_index(&inner.library, end, |index| Ok(index.times_us().0))?;
+        if begins_us < time_us { first = middle } else { last = middle }
+    }
+    low = low.max(segments[first].base);
+    high = high.min(segments.get(last).map_or(visible, |segment| segment.base));
+    while low < high {
+        let middle = low + (high - low) / 2;
+        if read_one(inner, middle, |event| event.time_us)? < time_us { low = middle + 1 } else { high = middle }
+    }
+    Ok(low)
+}

@@ -1,0 +1,330 @@
+//! The segments of an open store, each with the index that finds its events.
+//!
+//! A segment's index is in one of three states: in memory (the active segment, and sealed ones whose file is not written yet), on
+//! disk and open, or not looked at yet. An index file that is missing or does not hold together is rebuilt from the segment when it
+//! is needed; only the segment itself can be damaged.
+
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, PoisonError, RwLock};
+
+use crate::error::{Error, Result};
+use crate::event::{Region, StoreId};
+use crate::format::control::Control;
+use crate::format::frame::DecodedEvent;
+use crate::format::segment::{SegmentHeader, index_name, segment_name};
+use crate::index::StreamHead;
+use crate::index::build;
+use crate::index::memory::{ControlEntry, IndexEntry, MemoryIndex};
+use crate::index::sealed::SealedIndex;
+use crate::io::Storage;
+use crate::log::damaged;
+use crate::log::files::{FilePool, FileSlot};
+use crate::log::recovery::{Sink, read_header, scan_segment};
+use crate::log::walk::Stop;
+
+/// An open index.
+#[derive(Debug, Clone)]
+pub(crate) enum Index {
+    Memory(Arc<MemoryIndex>),
+    Sealed(Arc<SealedIndex>),
+}
+
+impl Index {
+    pub fn matches(&self, region: &Region, from: u32, to: u32, found: &mut Vec<u32>) -> Result<()> {
+        match self {
+            Index::Memory(index) => {
+                index.matches(region, from, to, found);
+                Ok(())
+            }
+            Index::Sealed(index) => index.matches(region, from, to, found),
+        }
+    }
+
+    /// Where events begin and where the frames after them do.
+    pub fn places(&self, ordinals: &[u32], places: &mut Vec<(u64, u64)>) -> Result<()> {
+        match self {
+            Index::Sealed(index) => index.places(ordinals, places),
+            Index::Memory(index) => {
+                // Read the end before the count: an event pushed in between has its entry, and the end is only used without one.
+                for &ordinal in ordinals {
+                    let end = index.log_end();
+                    let start = index.entry(ordinal).map_or(end, |entry| entry.offset);
+                    let next = if ordinal + 1 < index.count() {
+                        index.entry(ordinal + 1).map(|entry| entry.offset)
+                    } else {
+                        None
+                    };
+                    places.push((start, next.unwrap_or(end)));
+                }
+                Ok(())
+            }
+        }
+    }
+
+    pub fn offset(&self, ordinal: u32) -> Result<u64> {
+        match self {
+            Index::Memory(index) => Ok(index.entry(ordinal).map_or(0, |entry| entry.offset)),
+            Index::Sealed(index) => index.offset(ordinal),
+        }
+    }
+
+    pub fn epoch_at(&self, offset: u64) -> u64 {
+        match self {
+            Index::Memory(index) => index.epoch_at(offset),
+            Index::Sealed(index) => index.epoch_at(offset),
+        }
+    }
+
+    pub fn head(&self, hash: u64, entity: &[u8]) -> Result<Option<StreamHead>> {
+        match self {
+            Index::Memory(index) => Ok(index.heads().find(hash, entity).map(|stream| index.heads().head(stream))),
+            Index::Sealed(index) => index.head(entity),
+        }
+    }
+
+    pub fn log_end(&self) -> u64 {
+        match self {
+            Index::Memory(index) => index.log_end(),
+            Index::Sealed(index) => index.log_end(),
+        }
+    }
+
+    pub fn count(&self) -> u32 {
+        match self {
+            Index::Memory(index) => index.count(),
+            Index::Sealed(index) => index.count(),
+        }
+    }
+
+    pub fn times_us(&self) -> (i64, i64) {
+        match self {
+            Index::Memory(index) => index.times_us(),
+            Index::Sealed(index) => index.times_us(),
+        }
+    }
+
+    pub fn bytes(&self) -> u64 {
+        match self {
+            Index::Memory(index) => index.bytes(),
+            Index::Sealed(index) => index.bytes(),
+        }
+    }
+}
+
+/// One segment.
+#[derive(Debug)]
+pub(crate) struct Segment {
+    pub base: u64,
+    pub data: Arc<FileSlot>,
+    index_slot: Arc<FileSlot>,
+    index: RwLock<Option<Index>>,
+}
+
+/// What every segment of a store needs to open its index.
+#[derive(Debug)]
+pub(crate) struct Library {
+    pub storage: Arc<dyn Storage>,
+    pub store_id: StoreId,
+    pub directory: PathBuf,
+    pub files: Arc<FilePool>,
+    pub read_only: bool,
+}
+
+impl Library {
+    pub fn segment(&self, base: u64, index: Option<Arc<MemoryIndex>>) -> Arc<Segment> {
+        Arc::new(Segment {
+            base,
+            data: self.files.slot(self.directory.join(segment_name(base))),
+            index_slot: self.files.slot(self.directory.join(index_name(base))),
+            index: RwLock::new(index.map(Index::Memory)),
+        })
+    }
+
+    /// Writes a file whole: under another name, synced, then renamed. The directory is not synced.
+    pub fn write_whole(&self, path: &Path, bytes: &[u8]) -> Result<()> {
+        let mut name = path.file_name().unwrap_or_default().to_owned();
+        name.push(".tmp");
+        let temporary = path.with_file_name(name);
+        let written = (|| {
+            let file = self.storage.create(&temporary)?;
+            file.write_at(bytes, 0)?;
+            file.sync_data()?;
+            self.storage.rename(&temporary, path)
+        })();
+        if written.is_err() {
+            let _ = self.storage.remove(&temporary);
+        }
+        written
+    }
+
+    /// Scans a segment that is whole up to `end` (the next one's base).
+    fn rebuild(&self, segment: &Segment, end: u64) -> Result<MemoryIndex> {
+        let file = segment.data.get()?;
+        let path = segment.data.path();
+        let header = read_header(&*file, Some(&self.store_id), segment.base)?
+            .map_err(|malformed| damaged(path, 0, segment.base, malformed))?;
+        let scan = scan_segment(&file, &header, MemorySink::new(&header))?;
+        if scan.next_sequence < end {
+            let reason = match scan.stop {
+                Stop::Invalid(reason) => reason,
+                _ => format!("the segment ends, but events up to {end} belong to it"),
+            };
+            return Err(Error::Corrupt {
+                path: path.to_owned(),
+                offset: scan.end,
+                sequence: scan.next_sequence,
+                reason,
+            });
+        }
+        Ok(scan.sink.index)
+    }
+}
+
+impl Segment {
+    /// The index that is open already.
+    pub fn open_index(&self) -> Option<Index> {
+        self.index.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// The index, opened or rebuilt when needed. `end` is the next segment's base.
+    pub fn index(&self, library: &Library, end: u64) -> Result<Index> {
+        if let Some(index) = &*self.index.read().unwrap_or_else(PoisonError::into_inner) {
+            return Ok(index.clone());
+        }
+        let mut state = self.index.write().unwrap_or_else(PoisonError::into_inner);
+        if let Some(index) = &*state {
+            return Ok(index.clone());
+        }
+        let index = match self.open_sealed(library, end) {
+            Ok(Some(sealed)) => Index::Sealed(Arc::new(sealed)),
+            Err(error @ (Error::Io { .. } | Error::DiskFull { .. })) => return Err(error),
+            Ok(None) | Err(_) => {
+                let memory = library.rebuild(self, end)?;
+                let bytes = build::encode(&memory, &library.store_id, false);
+                self.index_slot.close();
+                if !library.read_only && library.write_whole(self.index_slot.path(), &bytes).is_ok() {
+                    Index::Sealed(Arc::new(SealedIndex::open(self.index_slot.clone(), &library.store_id, self.base)?))
+                } else {
+                    Index::Memory(Arc::new(memory))
+                }
+            }
+        };
+        *state = Some(index.clone());
+        Ok(index)
+    }
+
+    fn open_sealed(&self, library: &Library, end: u64) -> Result<Option<SealedIndex>> {
+        if library.storage.open_read(self.index_slot.path())?.is_none() {
+            return Ok(None);
+        }
+        let sealed = SealedIndex::open(self.index_slot.clone(), &library.store_id, self.base)?;
+        let is_whole = !sealed.is_partial() && u64::from(sealed.count()) == end - self.base;
+        Ok(is_whole.then_some(sealed))
+    }
+
+    /// Runs `read` with the index; when the index file turns out to be damaged, rebuilds it and runs `read` once more.
+    pub fn with_index<R>(&self, library: &Library, end: u64, mut read: impl FnMut(&Index) -> Result<R>) -> Result<R> {
+        match read(&self.index(library, end)?) {
+            Err(Error::Corrupt { path, .. }) if path == self.index_slot.path() => {
+                *self.index.write().unwrap_or_else(PoisonError::into_inner) = None;
+                self.index_slot.close();
+                if !library.read_only {
+                    library.storage.remove(self.index_slot.path())?;
+                    return read(&self.index(library, end)?);
+                }
+                let memory = Index::Memory(Arc::new(library.rebuild(self, end)?));
+                *self.index.write().unwrap_or_else(PoisonError::into_inner) = Some(memory.clone());
+                read(&memory)
+            }
+            result => result,
+        }
+    }
+
+    /// Writes the index of a segment that nobody appends to any more, and reads it from there on.
+    pub fn seal(&self, library: &Library) -> Result<()> {
+        let Some(Index::Memory(memory)) = self.open_index() else { return Ok(()) };
+        let bytes = build::encode(&memory, &library.store_id, false);
+        self.index_slot.close();
+        library.write_whole(self.index_slot.path(), &bytes)?;
+        let sealed = SealedIndex::open(self.index_slot.clone(), &library.store_id, self.base)?;
+        *self.index.write().unwrap_or_else(PoisonError::into_inner) = Some(Index::Sealed(Arc::new(sealed)));
+        Ok(())
+    }
+
+    /// Writes the partial index of the active segment at a clean close.
+    pub fn write_partial(&self, library: &Library, memory: &MemoryIndex) -> Result<()> {
+        library.write_whole(self.index_slot.path(), &build::encode(memory, &library.store_id, true))
+    }
+
+    /// The memory index of the active segment, from the partial index of a clean close, or by scanning.
+    pub fn load_active(
+        &self,
+        library: &Library,
+        next_sequence: u64,
+        log_end: u64,
+        epoch: u64,
+    ) -> Result<Arc<MemoryIndex>> {
+        let partial = (|| {
+            if library.storage.open_read(self.index_slot.path())?.is_none() {
+                return Ok(None);
+            }
+            let sealed = SealedIndex::open(self.index_slot.clone(), &library.store_id, self.base)?;
+            let fits = (sealed.log_end(), sealed.last_epoch(), self.base + u64::from(sealed.count()))
+                == (log_end, epoch, next_sequence);
+            if fits { build::load(&sealed, &library.store_id).map(Some) } else { Ok(None) }
+        })();
+        self.index_slot.close();
+        let memory = match partial {
+            Ok(Some(memory)) => memory,
+            Ok(None) | Err(_) => library.rebuild(self, next_sequence)?,
+        };
+        let memory = Arc::new(memory);
+        *self.index.write().unwrap_or_else(PoisonError::into_inner) = Some(Index::Memory(memory.clone()));
+        Ok(memory)
+    }
+}
+
+/// Feeds a memory index from a scan.
+#[derive(Debug)]
+pub(crate) struct MemorySink {
+    pub index: MemoryIndex,
+}
+
+impl MemorySink {
+    pub fn new(header: &SegmentHeader) -> MemorySink {
+        let start = crate::format::segment::SEGMENT_HEADER_BYTES as u64;
+        MemorySink { index: MemoryIndex::new(header.store_id, header.base, header.epoch, start) }
+    }
+}
+
+impl Sink for MemorySink {
+    fn event(&mut self, offset: u64, event: &DecodedEvent<'_>) {
+        let index = &self.index;
+        let entity_hash = index.hash(event.entity);
+        let stream = index.heads().find(entity_hash, event.entity).unwrap_or_else(|| {
+            let seed = StreamHead { next_clock: event.clock, last_sequence: event.prev_sequence };
+            index.insert_stream(entity_hash, event.entity, seed)
+        });
+        let scope_hash = index.hash(event.scope);
+        let scope = index.find_scope(scope_hash, event.scope).or_else(|| index.insert_scope(scope_hash, event.scope));
+        let entry = IndexEntry { offset, kind: event.kind, scope: scope.unwrap_or(u16::MAX), stream };
+        index.push(entry, event.time_us);
+    }
+
+    fn control(&mut self, offset: u64, sequence: u64, frame_type: u8, control: &Control) {
+        match control {
+            Control::Mark { .. } => return,
+            Control::Epoch { epoch, .. } => self.index.push_epoch(offset, *epoch),
+            _ => {}
+        }
+        self.index.push_control(ControlEntry { offset, sequence, frame_type });
+    }
+
+    fn truncate(&mut self, events: u32, last_time_us: i64) {
+        self.index.truncate(events, last_time_us);
+    }
+
+    fn end(&mut self, offset: u64) {
+        self.index.set_log_end(offset);
+    }
+}
