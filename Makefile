@@ -17,7 +17,7 @@ EXAMPLE_SOURCES := $(wildcard examples-c/*.c)
 example_program = examples-c/build/$(shell basename '$(1)' .c | sed 's/^[0-9]*-//')
 EXAMPLES := $(foreach source,$(EXAMPLE_SOURCES),$(call example_program,$(source)))
 
-.PHONY: all library header header-check examples run test bench-quick install install-strip clean help
+.PHONY: all library header header-check examples run test bench-quick install install-check install-strip clean help
 
 all: library build/batpak.pc ## build the release library and its pkg-config file
 
@@ -48,7 +48,7 @@ run: examples ## import the sample of flights and print the table
 	@mkdir -p build
 	./examples-c/build/flights --dir build/run-flights examples-c/flights-sample.csv
 
-test: library ## run all tests: unit, integration, C and C++
+test: library install-check ## run all tests: unit, integration, C and C++, installed tree
 	$(CARGO) test --locked
 
 bench-quick: library ## run the quick benchmarks
@@ -76,6 +76,11 @@ install: all ## install under PREFIX (/usr/local), staged under DESTDIR
 	for file in batpak-config batpak-config-version; do \
 		$(substitute) cmake/$$file.cmake.in > '$(DESTDIR)$(LIBDIR)/cmake/batpak/'$$file.cmake || exit 1; \
 	done
+
+install-check: ## install under build/ and build programs from there
+	rm -rf build/installed
+	$(MAKE) install DESTDIR='$(abspath build/installed)' PREFIX=/usr LIBDIR=/usr/lib INCLUDEDIR=/usr/include > /dev/null
+	CC='$(CC)' tests/surface/install.sh '$(abspath build/installed)' /usr
 
 install-strip: install ## install, without debug information
 	strip --strip-unneeded '$(DESTDIR)$(LIBDIR)/libbatpak.so.$(VERSION)'

@@ -10,7 +10,7 @@
  *     payload   the row, as it stands in the file
  *     cause     the plane's previous flight in the file; none for plane:unknown, which is not one plane
  *
- * DIR/log is the store. DIR/table.txt is what the worker has made of it so far: the counts per carrier, and the sequence
+ * DIR is the store's data directory. DIR/table.txt, beside the library's files, is what the worker has made of it so far: the counts per carrier, and the sequence
  * of the first event that is not in them. The table goes to standard output, progress to standard error.
  *
  * How the import resumes: one row is one event, in file order, and a batch is appended whole or not at all; so the number
@@ -737,14 +737,14 @@ int main(int argc, char **argv)
         return EXIT_FAILURE;
     }
 
-    char path[PATH_BYTES_MAX];
     batpak_error_t *err;
     batpak_store_t *store;
-    int result = path_join(path, options.dir, "log"); /* opening makes DIR too */
-    if (result == 0 && batpak_store_open_z(path, NULL, &store, &err) < 0) result = complain_batpak("cannot open the log", err);
-    if (result == 0) {
+    int result = 0;
+    if (batpak_store_open_z(options.dir, NULL, &store, &err) < 0) { /* opening makes DIR */
+        result = complain_batpak("cannot open the store", err);
+    } else {
         result = import_and_count(store, &options, input);
-        if (batpak_store_close(store, -1, &err) < 0) result = complain_batpak("cannot close the log", err);
+        if (batpak_store_close(store, -1, &err) < 0) result = complain_batpak("cannot close the store", err);
         batpak_store_free(store);
     }
     if (input != stdin) fclose(input);

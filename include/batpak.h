@@ -688,9 +688,9 @@ batpak_status_t batpak_append_options_init(batpak_append_options_t *options, siz
  * A batch that is refused appends nothing; the error's detail "index" names the item.
  * Errors: BATPAK_E_COORDINATE_..., BATPAK_E_ENTITY_RESERVED, BATPAK_E_KIND_..., BATPAK_E_PAYLOAD_TOO_LARGE,
  * BATPAK_E_TOO_MANY_CAUSES, BATPAK_E_CAUSE_..., BATPAK_E_BATCH_EMPTY, BATPAK_E_BATCH_TOO_LARGE,
- * BATPAK_E_SEQUENCE_EXHAUSTED, BATPAK_E_READ_ONLY, BATPAK_E_POISONED, BATPAK_E_NO_MEMORY; and BATPAK_E_DISK_FULL,
- * BATPAK_E_IO: none of the events were acknowledged, and the store may be poisoned (batpak_error_is_fatal of the next
- * append).
+ * BATPAK_E_SEQUENCE_EXHAUSTED, BATPAK_E_READ_ONLY, BATPAK_E_POISONED, BATPAK_E_NO_MEMORY: nothing was appended.
+ * BATPAK_E_DISK_FULL, BATPAK_E_IO: nothing was acknowledged. When a write or a sync has failed, further appends are
+ * BATPAK_E_POISONED, and once the store is opened again the events are all there or all not.
  * Any thread; with BATPAK_DURABILITY_STORAGE it waits for the disk. On BATPAK_OK the events are as durable as asked.
  * Since 0.1.
  */
@@ -849,7 +849,7 @@ batpak_status_t batpak_region_identity(const batpak_region_t *region,
 
 /** In place of a sequence: there is none. */
 #define BATPAK_NO_SEQUENCE 18446744073709551615ull
-/** In flags of an event: its payload was erased, and payload_len is 0. */
+/** In flags of an event: its payload was erased; the bytes in its place are not the ones appended. */
 #define BATPAK_EVENT_ERASED 1u
 
 /**
@@ -966,9 +966,9 @@ typedef struct batpak_cursor_position_t {
 } batpak_cursor_position_t;
 
 /**
- * Tells that events may be available. Called once per poll that found none, on the thread that appends, with no lock
- * held;
- * it must return at once and call no function of this library: let it wake the thread that polls.
+ * Tells that events may be available. Called once per poll that found none, on the thread that appends (or interrupts or
+ * closes), with no lock held; it must return at once and call no function of this library: let it wake the thread that
+ * polls.
  */
 typedef void (*batpak_wake_fn)(void *user_data);
 

@@ -1,5 +1,5 @@
-//! The tests that are written in C and C++: every file of `tests/c` and `tests/cpp` is a program, built strictly against
-//! the header and the shared library of this build, and run with a directory and a time limit of its own.
+//! The tests that are written in C and C++: every file of `tests/c` and `tests/cpp` is a program, built strictly
+//! against the header and the shared library of this build, and run with a directory and a time limit of its own.
 //!
 //! `C_TEST=name` runs one, `C_TEST_SECONDS` changes the limit, `C_TEST_FLAGS` adds compiler flags (for sanitizers),
 //! `C_TEST_UNDER` is a command to run each program under (valgrind).
@@ -136,7 +136,8 @@ impl Suite {
         }
     }
 
-    /// `None`: success. Output goes to a file, so that no pipe can fill up or be held open by what the program leaves behind.
+    /// `None`: success. Output goes to a file, so that no pipe can fill up, or be held open by what the program leaves
+    /// behind.
     fn start_and_wait(&self, place: &Path, output: &Path) -> io::Result<Option<String>> {
         let seconds = env::var("C_TEST_SECONDS").ok().and_then(|text| text.parse().ok()).unwrap_or(SECONDS_DEFAULT);
         let deadline = Instant::now() + Duration::from_secs(seconds);
@@ -159,7 +160,7 @@ impl Suite {
                 return Ok((!status.success()).then(|| status.to_string()));
             }
             if Instant::now() >= deadline {
-                // SAFETY: a signal to the group that the child leads; it was not waited for, so its number is still its own.
+                // SAFETY: a signal to the group that the child leads. It was not waited for, so its number is its own.
                 unsafe { libc::kill(-(child.id() as libc::pid_t), libc::SIGKILL) };
                 child.wait()?;
                 return Ok(Some(format!("ended after {seconds} s")));

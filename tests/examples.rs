@@ -348,7 +348,7 @@ fn flights_killed_again_and_again_still_ends() {
 /// All events of a store, in batches of one poll each.
 fn events_of(dir: &Path) -> Vec<EventBatch> {
     let options = StoreOptions { read_only: true, ..StoreOptions::default() };
-    let store = Store::open(&dir.join("log"), &options).expect("the store opens");
+    let store = Store::open(dir, &options).expect("the store opens");
     let cursor = Cursor::open(&store, Region::all(), &CursorOptions::default()).expect("a cursor");
     let mut batches = Vec::new();
     while let Polled::Batch(batch) = cursor.poll(1024, u64::MAX, PollTimeout::Never).expect("a poll") {

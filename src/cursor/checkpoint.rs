@@ -14,7 +14,7 @@
 //!
 //! Reading ([`Claim::resume`]): a consumer starts at a record iff
 //! 1. the file decodes (else `CheckpointCorrupt`);
-//! 2. its region is the consumer's (else `CheckpointRegionMismatch`);
+//! 2. its region is there and the consumer's (else `CheckpointRegionMismatch`);
 //! 3. its store is this one (else `CheckpointStoreMismatch`);
 //! 4. its position and its scanned bound are not beyond what is visible (else `CheckpointAhead`);
 //! 5. the event at its position has its id (else `CheckpointDiverged`).
@@ -49,7 +49,7 @@ pub struct Checkpoint {
     pub position_id: Option<EventId>,
     /// Every match below this sequence was processed.
     pub scanned: u64,
-    /// The region that the consumer reads.
+    /// The region that the consumer reads; empty where a file of only the first four keys does not say.
     pub region_identity: String,
     /// The store that the file belongs to; none in files of only the first four keys.
     pub store_id: Option<StoreId>,
@@ -204,7 +204,7 @@ impl Files {
         let mut bytes = vec![0; length as usize];
         let count = file.read_at(&mut bytes, 0)?;
         bytes.truncate(count);
-        CheckpointFile::decode(&bytes).map(Some).map_err(|reason| self.corrupt(reason.to_string()))
+        CheckpointFile::decode(&bytes).map(Some).map_err(|reason| self.corrupt(reason))
     }
 
     fn corrupt(&self, reason: String) -> Error {
@@ -282,7 +282,11 @@ impl Claim {
     fn check_owner(&self, store: &Store, file: &CheckpointFile, region_identity: &str) -> Result<()> {
         let path = || self.path().to_owned();
         if file.region_identity != region_identity {
-            let (stored, expected) = (file.region_identity.clone(), region_identity.to_owned());
+            let stored = match file.region_identity.as_str() {
+                "" => "absent".to_owned(),
+                stored => stored.to_owned(),
+            };
+            let expected = region_identity.to_owned();
             return Err(Error::CheckpointRegionMismatch { path: path(), stored, expected });
         }
         match file.store_id {

@@ -15,7 +15,7 @@ use crate::event::view::{EventView, FLAG_ERASED, NO_SEQUENCE};
 
 /// In place of a sequence: there is none.
 pub const BATPAK_NO_SEQUENCE: u64 = 0xFFFF_FFFF_FFFF_FFFFu64;
-/// In flags of an event: its payload was erased, and payload_len is 0.
+/// In flags of an event: its payload was erased; the bytes in its place are not the ones appended.
 pub const BATPAK_EVENT_ERASED: u32 = 1u32;
 
 /// One event. Its pointers are borrowed from the batch. The layout is frozen and never grows: 160 bytes where pointers

@@ -58,8 +58,8 @@ pub(super) struct CHandler {
     delivery: *mut batpak_delivery_t,
 }
 
-// SAFETY: the delivery object moves with the handler to the worker's thread and is touched nowhere else (the header says
-// so to the caller); the user data are the caller's, who was told on which thread they are used.
+// SAFETY: the delivery object moves with the handler to the worker's thread and is touched nowhere else (the header
+// says so to the caller); the user data are the caller's, who was told on which thread they are used.
 unsafe impl Send for CHandler {}
 
 impl CHandler {

@@ -1,5 +1,5 @@
-//! The layouts of the public structs, held against `tests/surface/layout.def`, which a C program holds against the header.
-//! A frozen struct (event, receipt, position) keeps its numbers for ever; the others may grow at their end.
+//! The layouts of the public structs, held against `tests/surface/layout.def`, which a C program holds against the
+//! header. A frozen struct (event, receipt, position) keeps its numbers for ever; the others may grow at their end.
 
 use std::mem::offset_of;
 
@@ -18,7 +18,9 @@ macro_rules! layout {
     ($type:ident: $($member:ident)*) => {
         [
             vec![format!("TYPE({}, {})", stringify!($type), size_of::<$type>())],
-            vec![$(format!("MEMBER({}, {}, {})", stringify!($type), stringify!($member), offset_of!($type, $member))),*],
+            vec![$(
+                format!("MEMBER({}, {}, {})", stringify!($type), stringify!($member), offset_of!($type, $member))
+            ),*],
         ]
         .concat()
     };
@@ -46,7 +48,8 @@ fn lines() -> Vec<String> {
         layout!(batpak_worker_options_t: struct_size restart_policy batch_events batch_payload_bytes idle_wait_ms
             max_restarts retries_max within_ms retry_backoff_ms checkpoint_id checkpoint_id_len name name_len
             on_restart_budget_exhausted on_checkpoint_failure callback_user_data callback_user_data_free reserved),
-        layout!(batpak_worker_stats_t: struct_size is_running batches events commits retries failures restarts reserved),
+        layout!(batpak_worker_stats_t: struct_size is_running batches events commits retries failures restarts
+            reserved),
     ]
     .concat()
 }

@@ -483,9 +483,9 @@ pub unsafe extern "C" fn batpak_append_options_init(
 /// A batch that is refused appends nothing; the error's detail "index" names the item.
 /// Errors: BATPAK_E_COORDINATE_..., BATPAK_E_ENTITY_RESERVED, BATPAK_E_KIND_..., BATPAK_E_PAYLOAD_TOO_LARGE,
 /// BATPAK_E_TOO_MANY_CAUSES, BATPAK_E_CAUSE_..., BATPAK_E_BATCH_EMPTY, BATPAK_E_BATCH_TOO_LARGE,
-/// BATPAK_E_SEQUENCE_EXHAUSTED, BATPAK_E_READ_ONLY, BATPAK_E_POISONED, BATPAK_E_NO_MEMORY; and BATPAK_E_DISK_FULL,
-/// BATPAK_E_IO: none of the events were acknowledged, and the store may be poisoned (batpak_error_is_fatal of the next
-/// append).
+/// BATPAK_E_SEQUENCE_EXHAUSTED, BATPAK_E_READ_ONLY, BATPAK_E_POISONED, BATPAK_E_NO_MEMORY: nothing was appended.
+/// BATPAK_E_DISK_FULL, BATPAK_E_IO: nothing was acknowledged. When a write or a sync has failed, further appends are
+/// BATPAK_E_POISONED, and once the store is opened again the events are all there or all not.
 /// Any thread; with BATPAK_DURABILITY_STORAGE it waits for the disk. On BATPAK_OK the events are as durable as asked.
 /// Since 0.1.
 #[unsafe(no_mangle)]
@@ -540,7 +540,7 @@ pub unsafe extern "C" fn batpak_store_append_one(
                 ..NewEvent::default()
             };
             let mut answer = [Receipt::default()];
-            store.append(&[event], None, &mut answer).map_err(unwrap_item)?;
+            store.append(&[event], None, &mut answer)?;
             if !receipt.is_null() {
                 receipt.write(receipt_of(&answer[0]));
             }
@@ -837,7 +837,7 @@ impl Request {
         // SAFETY: P; there is one item.
         let events = [unsafe { self.items.event(0) }?];
         let mut answers = [Receipt::default()];
-        store.append(&events, durability_of(self.options.durability)?, &mut answers).map_err(unwrap_item)?;
+        store.append(&events, durability_of(self.options.durability)?, &mut answers)?;
         self.write_receipts(store, &events, &answers)
     }
 
@@ -900,15 +900,6 @@ impl Request {
             // SAFETY: as in `write_receipts`, which has written these receipts.
             unsafe { (*self.receipts.add(index)).leaf_hash = hash };
         }
-    }
-}
-
-/// A single event has no index worth telling.
-#[cold]
-fn unwrap_item(error: Error) -> Error {
-    match error {
-        Error::BatchItem { source, .. } => *source,
-        other => other,
     }
 }
 

@@ -14,12 +14,18 @@
 //!
 //! Valid iff
 //! 1. it is one map, in all of the file;
-//! 2. it has these eight keys in this order, or just the first four, once each, in any order;
+//! 2. it has these eight keys in this order, or just the first four, once each, in any order; of the four,
+//!    region_identity may be absent, which no consumer resumes from;
 //! 3. the values have these types;
-//! 4. of eight keys: the CRC matches; not started = position 0 and position_id nil; started = position_id not nil and
-//!    scanned > position.
-//!
-//! Integers are written in their shortest form; other forms are read.
+//! 4. of eight keys: everything is in its shortest form; the CRC matches; not started = position 0 and position_id nil;
+//!    started = position_id not nil and scanned > position.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use rmp_serde::decode;
+use serde::de::{Error as _, IgnoredAny, Visitor};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::event::{EventId, StoreId};
 
@@ -30,7 +36,7 @@ pub struct CheckpointFile {
     pub position: u64,
     /// An event was processed.
     pub started: bool,
-    /// The region.
+    /// The region. Empty, as no region's is, where the short form does not say.
     pub region_identity: String,
     /// Id of the event at `position`. `None` when not `started`, and in the short form.
     pub position_id: Option<EventId>,
@@ -40,287 +46,163 @@ pub struct CheckpointFile {
     pub scanned: Option<u64>,
 }
 
-const SHORT_KEYS: usize = 4;
-const KEYS: [&str; 8] =
-    ["position", "started", "process_boot_ns", "region_identity", "position_id", "store_id", "scanned", "crc32c"];
-const CRC_KEY: usize = KEYS.len() - 1;
-
 impl CheckpointFile {
-    /// The file's bytes: with all eight keys, or with four where store or `scanned` are not known.
+    /// The file's bytes: with all eight keys, or in the short form where store or `scanned` are not known.
     pub fn encode(&self) -> Vec<u8> {
-        let mut out = Vec::with_capacity(192 + self.region_identity.len());
-        let own = self.store_id.zip(self.scanned);
-        out.push(FIXMAP | own.map_or(SHORT_KEYS, |_| KEYS.len()) as u8);
-        put_str(&mut out, KEYS[0]);
-        put_uint(&mut out, self.position);
-        put_str(&mut out, KEYS[1]);
-        out.push(if self.started { TRUE } else { FALSE });
-        put_str(&mut out, KEYS[2]);
-        out.push(NIL);
-        put_str(&mut out, KEYS[3]);
-        put_str(&mut out, &self.region_identity);
-        if let Some((store_id, scanned)) = own {
-            put_str(&mut out, KEYS[4]);
-            match self.position_id {
-                Some(id) => put_bin16(&mut out, &id.0),
-                None => out.push(NIL),
-            }
-            put_str(&mut out, KEYS[5]);
-            put_bin16(&mut out, &store_id.0);
-            put_str(&mut out, KEYS[6]);
-            put_uint(&mut out, scanned);
-            let crc = crc32c::crc32c(&out);
-            put_str(&mut out, KEYS[CRC_KEY]);
-            put_uint(&mut out, u64::from(crc));
-        }
-        out
+        let &CheckpointFile { position, started, ref region_identity, position_id, .. } = self;
+        let (process_boot_ns, region_identity) = (None, region_identity.as_str());
+        let Some((store_id, scanned)) = self.store_id.zip(self.scanned) else {
+            let region_identity = Some(Text(region_identity)).filter(|text| !text.0.is_empty());
+            return to_bytes(&Short { position, started, process_boot_ns, region_identity });
+        };
+        let position_id = position_id.map(|id| Id(id.0));
+        let store_id = Id(store_id.0);
+        let full =
+            Full { position, started, process_boot_ns, region_identity, position_id, store_id, scanned, crc32c: 0 };
+        to_bytes(&Full { crc32c: full.checksum(), ..full })
     }
 
     /// Reads the whole file, or says what is wrong with it.
     pub fn decode(bytes: &[u8]) -> Result<CheckpointFile, String> {
-        if bytes.is_empty() {
-            return Err("the file is empty".to_owned());
+        match bytes {
+            [] => Err("the file is empty".to_owned()),
+            [MAP_OF_EIGHT, ..] => Full::decode(bytes),
+            _ => Short::decode(bytes).map_err(reason),
         }
-        let mut reader = Reader { bytes, at: 0 };
-        let keys = reader.map_length()?;
-        let mut values = Values::default();
-        match keys {
-            SHORT_KEYS => {
-                let mut seen = [false; SHORT_KEYS];
-                for _ in 0..keys {
-                    let key = reader.string()?;
-                    let number = KEYS[..SHORT_KEYS].iter().position(|known| *known == key);
-                    let Some(number) = number else { return Err(format!("the key {key:?} is not known")) };
-                    if std::mem::replace(&mut seen[number], true) {
-                        return Err(format!("the key {key:?} is there twice"));
-                    }
-                    values.read(number, &mut reader)?;
-                }
-            }
-            _ if keys == KEYS.len() => {
-                for (number, expected) in KEYS.iter().enumerate() {
-                    let before = reader.at;
-                    let key = reader.string()?;
-                    if key != *expected {
-                        return Err(format!("the key {key:?} stands where {expected:?} belongs"));
-                    }
-                    values.read(number, &mut reader)?;
-                    if number == CRC_KEY && values.crc != u64::from(crc32c::crc32c(&bytes[..before])) {
-                        return Err("the checksum is wrong".to_owned());
-                    }
-                }
-            }
-            _ => return Err(format!("it has {keys} keys, neither {SHORT_KEYS} nor {}", KEYS.len())),
-        }
-        if reader.at != bytes.len() {
-            return Err(format!("{} byte(s) follow the end", bytes.len() - reader.at));
-        }
-        values.checked()
     }
 }
 
-/// What was read so far.
-#[derive(Default)]
-struct Values {
+/// The first byte of the one form that a map of eight keys has.
+const MAP_OF_EIGHT: u8 = 0x88;
+
+/// The eight keys, in their order.
+#[derive(Clone, Copy, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, expecting = "a map of the eight keys")]
+struct Full<'a> {
     position: u64,
     started: bool,
-    region_identity: String,
-    position_id: Option<EventId>,
-    own: Option<StoreId>,
-    scanned: Option<u64>,
-    crc: u64,
+    process_boot_ns: Option<u64>,
+    region_identity: &'a str,
+    position_id: Option<Id>,
+    store_id: Id,
+    scanned: u64,
+    crc32c: u32,
 }
 
-impl Values {
-    /// Reads the value of the key of that number.
-    fn read(&mut self, key: usize, reader: &mut Reader<'_>) -> Result<(), String> {
-        match key {
-            0 => self.position = reader.uint()?,
-            1 => self.started = reader.boolean()?,
-            2 if reader.take_nil() => {}
-            2 => drop(reader.uint()?),
-            3 => self.region_identity = reader.string()?.to_owned(),
-            4 if reader.take_nil() => {}
-            4 => self.position_id = Some(EventId(reader.bin16()?)),
-            5 => self.own = Some(StoreId(reader.bin16()?)),
-            6 => self.scanned = Some(reader.uint()?),
-            _ => self.crc = reader.uint()?,
+impl Full<'_> {
+    fn decode(bytes: &[u8]) -> Result<CheckpointFile, String> {
+        let full: Full<'_> = rmp_serde::from_slice(bytes).map_err(reason)?;
+        // What the derived decoder is lenient about: order, types of a kind, longer forms, and what follows the end.
+        if to_bytes(&full) != bytes {
+            return Err("it is not its eight keys, in order and shortest form, and nothing else".to_owned());
         }
-        Ok(())
+        if full.crc32c != full.checksum() {
+            return Err("the checksum is wrong".to_owned());
+        }
+        let Full { position, started, region_identity, position_id, store_id, scanned, .. } = full;
+        if started && (position_id.is_none() || scanned <= position) {
+            return Err(format!("it is started, but has scanned {scanned} and position {position}, or no position_id"));
+        }
+        if !started && (position_id.is_some() || position != 0) {
+            return Err(format!("it is not started, but has position {position}, or a position_id"));
+        }
+        Ok(CheckpointFile {
+            position,
+            started,
+            region_identity: region_identity.to_owned(),
+            position_id: position_id.map(|id| EventId(id.0)),
+            store_id: Some(StoreId(store_id.0)),
+            scanned: Some(scanned),
+        })
     }
 
-    fn checked(self) -> Result<CheckpointFile, String> {
-        let Values { position, started, region_identity, position_id, own: store_id, scanned, .. } = self;
-        if let Some(scanned) = scanned {
-            if started && (position_id.is_none() || scanned <= position) {
-                return Err(format!(
-                    "it is started, but has scanned {scanned} and position {position}, or no position_id"
-                ));
+    /// Of all bytes before the last key.
+    fn checksum(&self) -> u32 {
+        let bytes = to_bytes(&Full { crc32c: 0, ..*self });
+        crc32c::crc32c(&bytes[..bytes.len() - b"\xA6crc32c\0".len()])
+    }
+}
+
+/// The first four keys, in any order and with integers in any form.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields, expecting = "a map of the first four keys")]
+struct Short<'a> {
+    position: u64,
+    started: bool,
+    /// With a function, since an option without one may be absent.
+    #[serde(deserialize_with = "Option::deserialize")]
+    process_boot_ns: Option<u64>,
+    /// With a function, since an option without one may be nil.
+    #[serde(borrow, default, deserialize_with = "present", skip_serializing_if = "Option::is_none")]
+    region_identity: Option<Text<'a>>,
+}
+
+impl Short<'_> {
+    fn decode(bytes: &[u8]) -> Result<CheckpointFile, decode::Error> {
+        let mut reader = rmp_serde::Deserializer::from_read_ref(bytes);
+        let Short { position, started, region_identity, .. } = Short::deserialize(&mut reader)?;
+        // Only at the end is there no marker to read.
+        if !matches!(<()>::deserialize(&mut reader), Err(decode::Error::InvalidMarkerRead(_))) {
+            return Err(decode::Error::custom("bytes follow the end"));
+        }
+        // The derived decoder takes an array too, and numbers or binaries for keys.
+        rmp_serde::from_slice::<BTreeMap<Text<'_>, IgnoredAny>>(bytes)?;
+        let region_identity = region_identity.map_or(String::new(), |text| text.0.to_owned());
+        Ok(CheckpointFile { position, started, region_identity, position_id: None, store_id: None, scanned: None })
+    }
+}
+
+/// A str, and not a bin.
+#[derive(PartialEq, Eq, PartialOrd, Ord, Serialize)]
+struct Text<'a>(&'a str);
+
+impl<'de: 'a, 'a> Deserialize<'de> for Text<'a> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Text<'a>, D::Error> {
+        struct TextVisitor;
+        impl<'de> Visitor<'de> for TextVisitor {
+            type Value = Text<'de>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a string")
             }
-            if !started && (position_id.is_some() || position != 0) {
-                return Err(format!("it is not started, but has position {position}, or a position_id"));
+
+            fn visit_borrowed_str<E>(self, text: &'de str) -> Result<Text<'de>, E> {
+                Ok(Text(text))
             }
         }
-        Ok(CheckpointFile { position, started, region_identity, position_id, store_id, scanned })
+        deserializer.deserialize_str(TextVisitor)
     }
 }
 
-// The part of MessagePack that checkpoints need.
+fn present<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Text<'de>>, D::Error> {
+    Text::deserialize(deserializer).map(Some)
+}
 
-const FIXMAP: u8 = 0x80;
-const FIXSTR: u8 = 0xA0;
-const NIL: u8 = 0xC0;
-const FALSE: u8 = 0xC2;
-const TRUE: u8 = 0xC3;
-const BIN8: u8 = 0xC4;
-const BIN16: u8 = 0xC5;
-const BIN32: u8 = 0xC6;
-const UINT8: u8 = 0xCC;
-const UINT16: u8 = 0xCD;
-const UINT32: u8 = 0xCE;
-const UINT64: u8 = 0xCF;
-const INT8: u8 = 0xD0;
-const INT16: u8 = 0xD1;
-const INT32: u8 = 0xD2;
-const INT64: u8 = 0xD3;
-const STR8: u8 = 0xD9;
-const STR16: u8 = 0xDA;
-const STR32: u8 = 0xDB;
-const MAP16: u8 = 0xDE;
-const MAP32: u8 = 0xDF;
+/// A bin of 16 bytes.
+#[derive(Clone, Copy)]
+struct Id([u8; 16]);
 
-fn put_uint(out: &mut Vec<u8>, value: u64) {
-    let bytes = value.to_be_bytes();
-    match value {
-        0..=0x7F => out.push(value as u8),
-        0x80..=0xFF => out.extend([UINT8, value as u8]),
-        0x100..=0xFFFF => {
-            out.push(UINT16);
-            out.extend(&bytes[6..]);
-        }
-        0x1_0000..=0xFFFF_FFFF => {
-            out.push(UINT32);
-            out.extend(&bytes[4..]);
-        }
-        _ => {
-            out.push(UINT64);
-            out.extend(&bytes);
-        }
+impl Serialize for Id {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_bytes(&self.0)
     }
 }
 
-fn put_str(out: &mut Vec<u8>, text: &str) {
-    let length = text.len() as u32;
-    let bytes = length.to_be_bytes();
-    match length {
-        0..=31 => out.push(FIXSTR | length as u8),
-        32..=0xFF => out.extend([STR8, bytes[3]]),
-        0x100..=0xFFFF => out.extend([STR16, bytes[2], bytes[3]]),
-        _ => {
-            out.push(STR32);
-            out.extend(bytes);
-        }
+impl<'de> Deserialize<'de> for Id {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Id, D::Error> {
+        let bytes = <&[u8]>::deserialize(deserializer)?;
+        bytes.try_into().map(Id).map_err(|_| D::Error::invalid_length(bytes.len(), &"an id of 16 bytes"))
     }
-    out.extend(text.as_bytes());
 }
 
-fn put_bin16(out: &mut Vec<u8>, bytes: &[u8; 16]) {
-    out.extend([BIN8, 16]);
-    out.extend(bytes);
+fn to_bytes(record: &impl Serialize) -> Vec<u8> {
+    rmp_serde::to_vec_named(record).expect("a map of numbers, text and ids has an encoding")
 }
 
-struct Reader<'a> {
-    bytes: &'a [u8],
-    at: usize,
-}
-
-impl<'a> Reader<'a> {
-    fn take(&mut self, length: usize) -> Result<&'a [u8], String> {
-        let taken = self.bytes[self.at..].get(..length).ok_or("it is cut off")?;
-        self.at += length;
-        Ok(taken)
-    }
-
-    fn marker(&mut self) -> Result<u8, String> {
-        Ok(self.take(1)?[0])
-    }
-
-    fn big_endian(&mut self, length: usize) -> Result<u64, String> {
-        Ok(self.take(length)?.iter().fold(0, |value, &byte| value << 8 | u64::from(byte)))
-    }
-
-    fn length(&mut self, bytes: usize) -> Result<usize, String> {
-        usize::try_from(self.big_endian(bytes)?).map_err(|_| "it is cut off".to_owned())
-    }
-
-    fn wrong_type<T>(&self, wanted: &str, marker: u8) -> Result<T, String> {
-        Err(format!("byte {} ({marker:#04x}) is not the start of a {wanted}", self.at - 1))
-    }
-
-    fn map_length(&mut self) -> Result<usize, String> {
-        match self.marker()? {
-            marker @ 0x80..=0x8F => Ok(usize::from(marker & 0x0F)),
-            MAP16 => self.length(2),
-            MAP32 => self.length(4),
-            marker => self.wrong_type("map", marker),
-        }
-    }
-
-    fn take_nil(&mut self) -> bool {
-        let is_nil = self.bytes.get(self.at) == Some(&NIL);
-        self.at += usize::from(is_nil);
-        is_nil
-    }
-
-    fn boolean(&mut self) -> Result<bool, String> {
-        match self.marker()? {
-            FALSE => Ok(false),
-            TRUE => Ok(true),
-            marker => self.wrong_type("bool", marker),
-        }
-    }
-
-    /// Any form of an integer that is not negative.
-    fn uint(&mut self) -> Result<u64, String> {
-        let marker = self.marker()?;
-        let signed_bytes = match marker {
-            0..=0x7F => return Ok(u64::from(marker)),
-            UINT8 => return self.big_endian(1),
-            UINT16 => return self.big_endian(2),
-            UINT32 => return self.big_endian(4),
-            UINT64 => return self.big_endian(8),
-            INT8 => 1,
-            INT16 => 2,
-            INT32 => 4,
-            INT64 => 8,
-            _ => return self.wrong_type("uint", marker),
-        };
-        let value = self.big_endian(signed_bytes)?;
-        if value >> (8 * signed_bytes - 1) != 0 {
-            return Err("an integer is negative".to_owned());
-        }
-        Ok(value)
-    }
-
-    fn string(&mut self) -> Result<&'a str, String> {
-        let length = match self.marker()? {
-            marker @ 0xA0..=0xBF => usize::from(marker & 0x1F),
-            STR8 => self.length(1)?,
-            STR16 => self.length(2)?,
-            STR32 => self.length(4)?,
-            marker => return self.wrong_type("string", marker),
-        };
-        std::str::from_utf8(self.take(length)?).map_err(|_| "a string is not UTF-8".to_owned())
-    }
-
-    fn bin16(&mut self) -> Result<[u8; 16], String> {
-        let length = match self.marker()? {
-            BIN8 => self.length(1)?,
-            BIN16 => self.length(2)?,
-            BIN32 => self.length(4)?,
-            marker => return self.wrong_type("binary", marker),
-        };
-        <[u8; 16]>::try_from(self.take(length)?).map_err(|_| format!("an id has {length} bytes, not 16"))
+fn reason(error: decode::Error) -> String {
+    match error {
+        decode::Error::InvalidMarkerRead(_) | decode::Error::InvalidDataRead(_) => "it is cut off".to_owned(),
+        error => error.to_string(),
     }
 }
 
@@ -364,7 +246,7 @@ mod tests {
     fn sealed(mut bytes: Vec<u8>) -> Vec<u8> {
         let crc = crc32c::crc32c(&bytes);
         bytes.extend(b"\xA6crc32c");
-        put_uint(&mut bytes, u64::from(crc));
+        bytes.extend(to_bytes(&crc));
         bytes
     }
 
@@ -416,22 +298,44 @@ mod tests {
     }
 
     #[test]
+    fn an_absent_region_is_not_corrupt() {
+        let absent = CheckpointFile { region_identity: String::new(), ..short() };
+        let bytes = b"\x83\xAFprocess_boot_ns\xC0\xA8position\xCD\x01\x2C\xA7started\xC3";
+        assert_eq!(CheckpointFile::decode(bytes), Ok(absent.clone()));
+        assert_eq!(CheckpointFile::decode(&absent.encode()), Ok(absent));
+    }
+
+    #[test]
     fn other_shapes_are_refused_by_reason() {
         let reason = |bytes: &[u8]| CheckpointFile::decode(bytes).unwrap_err();
         assert_eq!(reason(b""), "the file is empty");
-        assert_eq!(reason(b"\x80"), "it has 0 keys, neither 4 nor 8");
-        assert!(reason(b"\xC0").contains("not the start of a map"));
-        assert!(reason(b"\xDF\xFF\xFF\xFF\xFF").contains("4294967295 keys"));
+        assert_eq!(reason(b"\x80"), "missing field `position`");
+        assert_eq!(reason(b"\xC0"), "invalid type: unit value, expected a map of the first four keys");
+        assert_eq!(reason(b"\xDF\xFF\xFF\xFF\xFF"), "it is cut off");
         let twice = b"\x84\xA8position\x01\xA8position\x01\xA7started\xC3\xAFprocess_boot_ns\xC0";
-        assert!(reason(twice).contains("twice"));
+        assert_eq!(reason(twice), "duplicate field `position`");
         let unknown = b"\x84\xA8positiom\x01\xA7started\xC3\xAFprocess_boot_ns\xC0\xAFregion_identity\xA0";
-        assert!(reason(unknown).contains("not known"));
-        assert!(reason(b"\x84\xA8position\xFF").contains("not the start of a uint"));
-        assert!(reason(b"\x84\xA8position\xD0\xFF").contains("negative"));
-        assert!(reason(b"\x84\xA8position\xC0").contains("not the start of a uint"));
-        assert!(reason(b"\x84\xA7started\x01").contains("not the start of a bool"));
-        assert!(reason(b"\x84\xAFregion_identity\xA1\xFF").contains("UTF-8"));
-        assert!(reason(b"\x84\xAFregion_identity\xDB\xFF\xFF\xFF\xFF").contains("cut off"));
+        assert!(reason(unknown).contains("unknown field `positiom`"));
+        let two = b"\x82\xA8position\x01\xA7started\xC3";
+        assert_eq!(reason(two), "missing field `process_boot_ns`");
+        assert_eq!(reason(b"\x84\xA8position\xFF"), "invalid value: integer `-1`, expected u64");
+        assert_eq!(reason(b"\x84\xA8position\xD0\xFF"), "invalid value: integer `-1`, expected u64");
+        assert_eq!(reason(b"\x84\xA8position\xC0"), "invalid type: unit value, expected u64");
+        assert_eq!(reason(b"\x84\xA7started\x01"), "invalid type: integer `1`, expected a boolean");
+        assert!(reason(b"\x84\xAFregion_identity\xA1\xFF").contains("utf8"));
+        assert_eq!(reason(b"\x84\xAFregion_identity\xDB\xFF\xFF\xFF\xFF"), "it is cut off");
+        assert_eq!(reason(b"\x84\xAFregion_identity\xC4\x01a"), "invalid type: byte array, expected a string");
+        assert_eq!(reason(b"\x84\xAFregion_identity\xC0"), "invalid type: unit value, expected a string");
+        assert!(reason(b"\x94\x01\xC3\xC0\xA1a").contains("sequence"), "an array");
+        let numbered = b"\x84\x00\x01\x01\xC3\x02\xC0\x03\xA1a";
+        assert_eq!(reason(numbered), "invalid type: integer `0`, expected a string");
+        let binary = b"\x83\xC4\x08position\x01\xA7started\xC3\xAFprocess_boot_ns\xC0";
+        assert_eq!(reason(binary), "invalid type: byte array, expected a string");
+        for end in [0x00, 0x81, 0x91, 0xC1, 0xC4, 0xC7, 0xD9, 0xFF] {
+            assert_eq!(reason(&[SHORT_BY_HAND, &[end]].concat()), "bytes follow the end");
+        }
+        let deep = [&b"\x84\xA8position"[..], &[0x91; 60_000]].concat();
+        assert!(reason(&deep).contains("sequence"));
     }
 
     #[test]
@@ -447,6 +351,11 @@ mod tests {
         assert!(refused(changed(b"started", b"Started")), "another key");
         let swapped = changed(b"\xA8position\xCD\x01\x2C\xA7started\xC3", b"\xA7started\xC3\xA8position\xCD\x01\x2C");
         assert!(refused(swapped), "another order");
+        assert!(refused(changed(b"\xCD\x01\x2C", b"\xCE\0\0\x01\x2C")), "a longer form of an integer");
+        assert!(refused(changed(b"\x88", b"\xDE\0\x08")), "a longer form of the map");
+        assert!(refused(changed(b"\xD9\x22", b"\xDA\0\x22")), "a longer form of a string");
+        assert!(refused(changed(b"\xC4\x10S", b"\xB0S")), "a string for an id");
+        assert!(refused(changed(b"\xD9\x22", b"\xC4\x22")), "a binary for the region");
         let fresh =
             CheckpointFile { position: 0, started: false, position_id: None, scanned: Some(17), ..checkpoint() };
         assert_eq!(CheckpointFile::decode(&fresh.encode()), Ok(fresh));
@@ -466,10 +375,9 @@ mod tests {
             (u64::MAX, &[0xCF, 255, 255, 255, 255, 255, 255, 255, 255]),
         ];
         for (value, expected) in cases {
-            let mut out = Vec::new();
-            put_uint(&mut out, value);
-            assert_eq!(out, expected);
-            assert_eq!(Reader { bytes: &out, at: 0 }.uint(), Ok(value));
+            let bytes = CheckpointFile { position: value, ..short() }.encode();
+            assert_eq!(bytes[b"\x84\xA8position".len()..][..expected.len()], *expected);
+            assert_eq!(CheckpointFile::decode(&bytes).unwrap().position, value);
         }
     }
 

@@ -314,9 +314,9 @@ impl MemoryIndex {
         let head = self.heads.heads.make(entry.stream as usize);
         let previous = head.last.load(Relaxed);
         let slot = self.slots.make(ordinal as usize);
-        let place = entry.offset / 8 | u64::from(entry.kind) << 32 | u64::from(entry.scope) << 48;
+        let place = (entry.offset / 8) | (u64::from(entry.kind) << 32) | (u64::from(entry.scope) << 48);
         slot.place.store(place, Relaxed);
-        slot.stream.store(u64::from(entry.stream) | u64::from(previous) << 32, Relaxed);
+        slot.stream.store(u64::from(entry.stream) | (u64::from(previous) << 32), Relaxed);
         head.next_clock.store(head.next_clock.load(Relaxed) + 1, Relaxed);
         head.last.store(ordinal + 1, Relaxed);
         if ordinal == 0 {

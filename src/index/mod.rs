@@ -6,6 +6,7 @@
 
 pub(crate) mod build;
 pub(crate) mod memory;
+pub(crate) mod pages;
 pub(crate) mod sealed;
 
 use std::ops::Range;
@@ -28,4 +29,11 @@ impl StreamHead {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct StreamSet {
     pub ranges: Vec<Range<u32>>,
+}
+
+impl StreamSet {
+    /// One stream.
+    pub fn one(number: u32) -> StreamSet {
+        StreamSet { ranges: std::iter::once(number..number + 1).collect() }
+    }
 }

@@ -8,16 +8,20 @@ use std::sync::Arc;
 use crate::error::{Error, Result};
 use crate::event::region::EntityMatch;
 use crate::event::{Kind, Region, StoreId};
-use crate::format::filter::filter_contains;
+use crate::format::filter::{BLOCK_BYTES, block_contains, block_index, filter_contains};
 use crate::format::index::{self, IndexHeader, Section, StreamRow};
 use crate::format::packed::{self, BLOCK_VALUES, BlockRow};
-use crate::format::page::{PAGE_BYTES, PAGE_CONTENT, check_page, page_seed};
+use crate::format::page::{PAGE_BYTES, PAGE_CONTENT, page_seed};
 use crate::format::{Malformed, name_hash};
 
 use crate::log::damaged;
 use crate::log::files::FileSlot;
 
+use super::pages::{self, PageCache};
 use super::{StreamHead, StreamSet};
+
+/// From so many pages on, they are read at once.
+const BULK_PAGES: usize = 4;
 
 /// Filters above this size are read by block instead of being kept.
 const FILTER_BYTES_KEPT: u64 = 4 << 20;
@@ -35,6 +39,7 @@ pub(crate) struct Columns {
 #[derive(Debug)]
 pub(crate) struct SealedIndex {
     slot: Arc<FileSlot>,
+    cache: Arc<PageCache>,
     store_id: StoreId,
     seed: u32,
     header: IndexHeader,
@@ -44,12 +49,13 @@ pub(crate) struct SealedIndex {
 
 impl SealedIndex {
     /// Opens the index and checks that it is that of the segment.
-    pub fn open(slot: Arc<FileSlot>, store_id: &StoreId, base: u64) -> Result<SealedIndex> {
+    pub fn open(slot: Arc<FileSlot>, cache: Arc<PageCache>, store_id: &StoreId, base: u64) -> Result<SealedIndex> {
         let seed = page_seed(store_id, base);
-        let mut first = Vec::new();
-        read_stream(&slot, seed, 0, PAGE_CONTENT, &mut first)?;
-        let header = IndexHeader::decode(&first).map_err(|malformed| damaged(slot.path(), 0, base, malformed))?;
-        let mut index = SealedIndex { slot, store_id: *store_id, seed, header, filter: None, epochs: Vec::new() };
+        let first = cache.page(&slot, base, seed, 0)?;
+        let header = IndexHeader::decode(&first[..PAGE_CONTENT])
+            .map_err(|malformed| damaged(slot.path(), 0, base, malformed))?;
+        let mut index =
+            SealedIndex { slot, cache, store_id: *store_id, seed, header, filter: None, epochs: Vec::new() };
         if index.header.store_id != *store_id || index.header.base != base {
             return Err(index.inconsistent("the store id or the base"));
         }
@@ -87,13 +93,57 @@ impl SealedIndex {
         self.header.section(kind).unwrap_or(Section { kind, offset: 0, length: 0, count: 0 })
     }
 
-    /// Bytes `offset..offset + length` of the stream of contents.
+    /// Bytes from `offset` of the stream of contents on.
+    fn read_into(&self, offset: u64, bytes: &mut [u8]) -> Result<()> {
+        if offset + bytes.len() as u64 > self.header.stream_length {
+            return Err(self.inconsistent("a section's place"));
+        }
+        let (mut number, mut within) = (offset / PAGE_CONTENT as u64, (offset % PAGE_CONTENT as u64) as usize);
+        let mut filled = 0;
+        if bytes.len() > BULK_PAGES * PAGE_CONTENT {
+            return self.read_bulk(number, within, bytes);
+        }
+        while filled < bytes.len() {
+            let page = self.cache.page(&self.slot, self.header.base, self.seed, number)?;
+            let length = (PAGE_CONTENT - within).min(bytes.len() - filled);
+            bytes[filled..filled + length].copy_from_slice(&page[within..within + length]);
+            filled += length;
+            (number, within) = (number + 1, 0);
+        }
+        Ok(())
+    }
+
+    /// Many pages by one read, past the cache.
+    fn read_bulk(&self, first: u64, mut within: usize, bytes: &mut [u8]) -> Result<()> {
+        let count = (within + bytes.len()).div_ceil(PAGE_CONTENT);
+        let mut pages = vec![0; count * PAGE_BYTES];
+        let read = self.slot.get()?.read_at(&mut pages, first * PAGE_BYTES as u64)?;
+        let mut filled = 0;
+        for (at, page) in pages[..read].chunks(PAGE_BYTES).enumerate() {
+            pages::check(&self.slot, page, self.seed, first + at as u64)?;
+            let length = (PAGE_CONTENT - within).min(bytes.len() - filled);
+            bytes[filled..filled + length].copy_from_slice(&page[within..within + length]);
+            filled += length;
+            within = 0;
+        }
+        if filled < bytes.len() {
+            return Err(self.inconsistent("the length"));
+        }
+        Ok(())
+    }
+
     fn read(&self, offset: u64, length: usize) -> Result<Vec<u8>> {
-        let mut bytes = Vec::new();
         if offset + length as u64 > self.header.stream_length {
             return Err(self.inconsistent("a section's place"));
         }
-        read_stream(&self.slot, self.seed, offset, length, &mut bytes)?;
+        let mut bytes = vec![0; length];
+        self.read_into(offset, &mut bytes)?;
+        Ok(bytes)
+    }
+
+    fn read_array<const N: usize>(&self, offset: u64) -> Result<[u8; N]> {
+        let mut bytes = [0; N];
+        self.read_into(offset, &mut bytes)?;
         Ok(bytes)
     }
 
@@ -194,9 +244,8 @@ impl SealedIndex {
         if u64::from(number) >= section.count {
             return Err(self.inconsistent("a stream number"));
         }
-        let bytes =
-            self.read(section.offset + u64::from(number) * index::STREAM_ROW_BYTES as u64, index::STREAM_ROW_BYTES)?;
-        self.decode_row(&bytes)
+        let bytes = self.read_array(section.offset + u64::from(number) * index::STREAM_ROW_BYTES as u64)?;
+        Ok(StreamRow::decode(&bytes))
     }
 
     fn decode_row(&self, bytes: &[u8]) -> Result<StreamRow> {
@@ -217,10 +266,10 @@ impl SealedIndex {
             Some(filter) => Ok(filter_contains(filter, hash)),
             None => {
                 let section = self.section(index::FILTER);
-                let blocks = section.length / crate::format::filter::BLOCK_BYTES as u64;
-                let block = crate::format::filter::block_index(hash, blocks);
-                let bytes = self.read(section.offset + block * 32, 32)?;
-                Ok(filter_contains(&bytes, hash))
+                let blocks = section.length / BLOCK_BYTES as u64;
+                let block = block_index(hash, blocks);
+                let bytes: [u8; 32] = self.read_array(section.offset + block * 32)?;
+                Ok(block_contains(&bytes, hash))
             }
         }
     }
@@ -235,8 +284,7 @@ impl SealedIndex {
         let slots = table.length / 4;
         let mut at = hash & slots.saturating_sub(1);
         for _ in 0..slots {
-            let bytes = self.read(table.offset + at * 4, 4)?;
-            let slot = u32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]);
+            let slot = u32::from_le_bytes(self.read_array(table.offset + at * 4)?);
             if slot == 0 {
                 return Ok(None);
             }
@@ -333,15 +381,12 @@ impl SealedIndex {
         if at >= section.count {
             return Err(self.inconsistent("a column's length"));
         }
-        let row = self.read(section.offset + packed::directory_offset(at), packed::ROW_BYTES)?;
-        let row: [u8; packed::ROW_BYTES] = row.try_into().map_err(|_| self.inconsistent("a column's row"))?;
-        let row = self.decoded(BlockRow::decode(&row))?;
+        let row = self.decoded(BlockRow::decode(&self.read_array(section.offset + packed::directory_offset(at))?))?;
         let (offset, shift) = packed::value_range(&row, at);
         if offset + 8 > section.length {
             return Err(self.inconsistent("a column's block"));
         }
-        let bytes = self.read(section.offset + offset, 8)?;
-        Ok(row.value(u64::from_le_bytes(bytes.try_into().map_err(|_| self.inconsistent("a value"))?), shift))
+        Ok(row.value(u64::from_le_bytes(self.read_array(section.offset + offset)?), shift))
     }
 
     /// Where an event's frame begins.
@@ -358,6 +403,12 @@ impl SealedIndex {
             let first = u64::from(ordinals[at]);
             let within = ordinals[at..].partition_point(|&o| u64::from(o) < first + 2 * BLOCK_VALUES as u64);
             let group = &ordinals[at..at + within];
+            if let [one] = group {
+                let end = if one + 1 < self.count() { self.offset(one + 1)? } else { self.header.log_end };
+                places.push((self.offset(*one)?, end));
+                at += 1;
+                continue;
+            }
             let last = u64::from(group[group.len() - 1]);
             let mut offsets = Vec::with_capacity((last - first + 2) as usize);
             self.each(index::OFFSETS, first..(last + 2).min(count), |_, value| offsets.push(value * 8))?;
@@ -379,7 +430,7 @@ impl SealedIndex {
             EntityMatch::Any => None,
             EntityMatch::Exact(entity) => Some(match self.find(entity.as_bytes())? {
                 None => return Ok(()),
-                Some((number, _)) => StreamSet { ranges: vec![number..number + 1] },
+                Some((number, _)) => StreamSet::one(number),
             }),
             EntityMatch::Prefix(prefix) => Some(self.prefixed(prefix.as_bytes())?),
         };
@@ -473,34 +524,4 @@ impl SealedIndex {
         found.truncate(kept);
         Ok(())
     }
-}
-
-/// Reads a range of the stream of contents, checking each page.
-fn read_stream(slot: &Arc<FileSlot>, seed: u32, offset: u64, length: usize, bytes: &mut Vec<u8>) -> Result<()> {
-    let (first, last) = (offset / PAGE_CONTENT as u64, (offset + length.max(1) as u64 - 1) / PAGE_CONTENT as u64);
-    let file = slot.get()?;
-    let mut one = [0; PAGE_BYTES];
-    let mut many = Vec::new();
-    let pages: &mut [u8] = if first == last {
-        &mut one
-    } else {
-        many.resize((last - first + 1) as usize * PAGE_BYTES, 0);
-        &mut many
-    };
-    let read = file.read_at(pages, first * PAGE_BYTES as u64)?;
-    if read < pages.len() {
-        let reason = String::from("the index file is cut short; delete it, it is rebuilt");
-        return Err(damaged(slot.path(), first * PAGE_BYTES as u64 + read as u64, 0, Malformed::Damaged { reason }));
-    }
-    for (at, page) in pages.chunks_exact(PAGE_BYTES).enumerate() {
-        let number = first + at as u64;
-        if !check_page(page, seed, number as u32) {
-            let reason = String::from("an index page has a wrong checksum; delete the file, it is rebuilt");
-            return Err(damaged(slot.path(), number * PAGE_BYTES as u64, 0, Malformed::Damaged { reason }));
-        }
-        let start = if at == 0 { (offset - first * PAGE_CONTENT as u64) as usize } else { 0 };
-        let end = PAGE_CONTENT.min(start + length - bytes.len());
-        bytes.extend_from_slice(&page[start..end]);
-    }
-    Ok(())
 }

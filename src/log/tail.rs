@@ -20,7 +20,7 @@ use crate::io::latch::LatchedFile;
 use crate::io::{File, TailMap};
 
 /// Zeros are written in pieces of this size: larger ones gain nothing, smaller ones cost calls.
-const ZEROS: [u8; 256 << 10] = [0; 256 << 10];
+static ZEROS: [u8; 256 << 10] = [0; 256 << 10];
 
 /// Room kept free below the limit for the control frames that end a segment.
 pub(crate) const RESERVE_BYTES: u64 = 256;

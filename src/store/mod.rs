@@ -16,6 +16,8 @@ mod helper;
 mod open;
 mod options;
 mod recent;
+#[cfg(test)]
+mod regressions;
 pub(crate) mod scan;
 mod segments;
 mod signal;

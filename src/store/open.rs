@@ -240,6 +240,7 @@ fn assemble(
         store_id,
         directory: path.join(SEGMENTS_NAME),
         files: FilePool::new(storage.clone()),
+        pages: Arc::default(),
         read_only: options.read_only,
     };
     let fresh = recovered.is_none();

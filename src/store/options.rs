@@ -98,7 +98,7 @@ impl Default for StoreOptions {
             key_window: 4 << 20,
             clock: WallClock::default(),
             log: LogSink::default(),
-            storage: Arc::new(OsStorage::default()),
+            storage: Arc::new(OsStorage),
         }
     }
 }

@@ -57,7 +57,7 @@ impl Recent {
         }
         let time_us = slot.time_us.load(Ordering::Relaxed);
         let id = u128::from(slot.correlation[0].load(Ordering::Relaxed))
-            | u128::from(slot.correlation[1].load(Ordering::Relaxed)) << 64;
+            | (u128::from(slot.correlation[1].load(Ordering::Relaxed)) << 64);
         fence(Ordering::Acquire);
         (slot.sequence.load(Ordering::Relaxed) == sequence)
             .then_some(RecentEvent { time_us, correlation_id: EventId(id.to_le_bytes()) })

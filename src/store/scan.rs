@@ -61,6 +61,8 @@ pub(crate) struct Scan {
     /// Unfiltered only: the byte where the frame of `expected` begins.
     byte: Option<u64>,
     places: Vec<(u64, u64)>,
+    /// Start and length of what is read at once.
+    pieces: Vec<(u64, usize)>,
     causes: Vec<[u8; 16]>,
 }
 
@@ -94,6 +96,7 @@ impl Scan {
             span_end: 0,
             byte: None,
             places: Vec::new(),
+            pieces: Vec::new(),
             causes: Vec::new(),
         }
     }
@@ -196,10 +199,12 @@ impl Scan {
         let number = batch.add_buffer(buffer);
         let (mut at, mut sequence, mut full) = (0, from, false);
         while sequence < place.end && !limits.reached(batch) {
-            let bytes = &batch.buffer(number)[at..filled];
+            // The padding after the last frame may lie beyond what was read.
+            let bytes = &batch.buffer(number)[at.min(filled)..filled];
             let Some(peek) = frame::peek(bytes).filter(|peek| peek.length <= bytes.len()) else {
                 let is_cut = bytes.len() >= frame::FRAME_HEADER_BYTES && frame::peek(bytes).is_none();
-                if sequence == from || is_cut {
+                // Behind a control frame the next look begins with the event, however large it is.
+                if at == 0 || is_cut {
                     return Err(place.damage(start + at as u64, sequence, "no frame stands here"));
                 }
                 break;
@@ -267,24 +272,27 @@ impl Scan {
         })?;
         let (mut done, mut full) = (0, false);
         while done < count && !full {
-            let run = self.run_length(done, count);
-            let (start, end) = (self.places[done].0, self.places[done + run - 1].1);
-            if end <= start || end - start > crate::event::PAYLOAD_BYTES_MAX_LIMIT as u64 * 2 + (READ_BYTES.1 as u64) {
-                return Err(place.damage(
-                    start,
-                    base + u64::from(self.found[self.next]),
-                    "the index gives no place for the event",
-                ));
+            let pieces = self.pieces(place, done, count)?;
+            let group = pieces.events;
+            let mut buffer = place.inner.pool.take(pieces.bytes);
+            let mut at = 0;
+            for &(start, length) in &self.pieces {
+                let read = place.file.read_at(&mut buffer[at..at + length], start)?;
+                buffer[at + read..at + length].fill(0);
+                at += length;
             }
-            let length = (end - start) as usize;
-            let mut buffer = place.inner.pool.take(length);
-            let filled = place.file.read_at(&mut buffer[..length], start)?;
             let number = batch.add_buffer(buffer);
-            for at in done..done + run {
+            let (mut piece, mut piece_at) = (0, 0);
+            for at in done..done + group {
                 let sequence = base + u64::from(self.found[self.next]);
                 let offset = self.places[at].0;
-                let within = (offset - start) as usize;
-                let bytes = &batch.buffer(number)[within.min(filled)..filled];
+                while offset >= self.pieces[piece].0 + self.pieces[piece].1 as u64 {
+                    piece_at += self.pieces[piece].1;
+                    piece += 1;
+                }
+                let (start, length) = self.pieces[piece];
+                let within = piece_at + (offset - start) as usize;
+                let bytes = &batch.buffer(number)[within..piece_at + length];
                 let Some(peek) = frame::peek(bytes).filter(|peek| peek.length <= bytes.len()) else {
                     return Err(place.damage(offset, sequence, "no frame stands here"));
                 };
@@ -304,7 +312,7 @@ impl Scan {
                 }
                 self.next += 1;
             }
-            done += run;
+            done += group;
         }
         let ordinal = self.found.get(self.next).copied().unwrap_or(self.span_end);
         Ok(Reached { sequence: base + u64::from(ordinal), full })
@@ -317,19 +325,44 @@ impl Scan {
                 && matches!(place.segment.open_index(), Some(Index::Memory(_)))
     }
 
-    /// How many of the places from `from` on are read in one piece.
-    fn run_length(&self, from: usize, count: usize) -> usize {
-        let start = self.places[from].0;
-        let mut length = 1;
-        while from + length < count {
-            let (before, after) = (self.places[from + length - 1], self.places[from + length]);
-            if after.0 > before.1 + GAP_BYTES || after.1 - start > READ_BYTES.1 as u64 {
-                break;
+    /// Splits the places from `from` on into pieces that are read at once: neighbours together, as many as fill one buffer.
+    fn pieces(&mut self, place: &Place<'_>, from: usize, count: usize) -> Result<Pieces> {
+        self.pieces.clear();
+        let mut pieces = Pieces { events: 0, bytes: 0 };
+        for at in from..count {
+            let (start, end) = self.places[at];
+            let longest = crate::event::PAYLOAD_BYTES_MAX_LIMIT as u64 + (1 << 20);
+            if end <= start || self.pieces.last().is_some_and(|&(before, length)| start < before + length as u64) {
+                let sequence = place.segment.base + u64::from(self.found[self.next + at - from]);
+                return Err(place.damage(start, sequence, "the index gives no place for the event"));
             }
-            length += 1;
+            // What follows the event's own frame up to the next event can only be control frames.
+            let length = (end - start).min(longest) as usize;
+            match self.pieces.last_mut() {
+                Some((before, so_far))
+                    if start - (*before + *so_far as u64) <= GAP_BYTES && pieces.bytes + length <= READ_BYTES.1 =>
+                {
+                    let longer = (start - *before) as usize + length;
+                    pieces.bytes += longer - *so_far;
+                    *so_far = longer;
+                }
+                Some(_) if pieces.bytes + length > READ_BYTES.1 => break,
+                _ => {
+                    self.pieces.push((start, length));
+                    pieces.bytes += length;
+                }
+            }
+            pieces.events += 1;
         }
-        length
+        Ok(pieces)
     }
+}
+
+/// What [`Scan::pieces`] found: so many events in so many bytes.
+#[derive(Debug, Clone, Copy)]
+struct Pieces {
+    events: usize,
+    bytes: usize,
 }
 
 impl Place<'_> {

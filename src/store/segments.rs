@@ -15,6 +15,7 @@ use crate::format::segment::{SegmentHeader, index_name, segment_name};
 use crate::index::StreamHead;
 use crate::index::build;
 use crate::index::memory::{ControlEntry, IndexEntry, MemoryIndex};
+use crate::index::pages::PageCache;
 use crate::index::sealed::SealedIndex;
 use crate::io::Storage;
 use crate::log::damaged;
@@ -127,6 +128,7 @@ pub(crate) struct Library {
     pub store_id: StoreId,
     pub directory: PathBuf,
     pub files: Arc<FilePool>,
+    pub pages: Arc<PageCache>,
     pub read_only: bool,
 }
 
@@ -201,9 +203,14 @@ impl Segment {
             Ok(None) | Err(_) => {
                 let memory = library.rebuild(self, end)?;
                 let bytes = build::encode(&memory, &library.store_id, false);
-                self.index_slot.close();
+                self.forget_index(library);
                 if !library.read_only && library.write_whole(self.index_slot.path(), &bytes).is_ok() {
-                    Index::Sealed(Arc::new(SealedIndex::open(self.index_slot.clone(), &library.store_id, self.base)?))
+                    Index::Sealed(Arc::new(SealedIndex::open(
+                        self.index_slot.clone(),
+                        library.pages.clone(),
+                        &library.store_id,
+                        self.base,
+                    )?))
                 } else {
                     Index::Memory(Arc::new(memory))
                 }
@@ -213,11 +220,17 @@ impl Segment {
         Ok(index)
     }
 
+    /// The index file is about to be another one.
+    fn forget_index(&self, library: &Library) {
+        self.index_slot.close();
+        library.pages.forget(self.base);
+    }
+
     fn open_sealed(&self, library: &Library, end: u64) -> Result<Option<SealedIndex>> {
         if library.storage.open_read(self.index_slot.path())?.is_none() {
             return Ok(None);
         }
-        let sealed = SealedIndex::open(self.index_slot.clone(), &library.store_id, self.base)?;
+        let sealed = SealedIndex::open(self.index_slot.clone(), library.pages.clone(), &library.store_id, self.base)?;
         let is_whole = !sealed.is_partial() && u64::from(sealed.count()) == end - self.base;
         Ok(is_whole.then_some(sealed))
     }
@@ -227,7 +240,7 @@ impl Segment {
         match read(&self.index(library, end)?) {
             Err(Error::Corrupt { path, .. }) if path == self.index_slot.path() => {
                 *self.index.write().unwrap_or_else(PoisonError::into_inner) = None;
-                self.index_slot.close();
+                self.forget_index(library);
                 if !library.read_only {
                     library.storage.remove(self.index_slot.path())?;
                     return read(&self.index(library, end)?);
@@ -244,9 +257,9 @@ impl Segment {
     pub fn seal(&self, library: &Library) -> Result<()> {
         let Some(Index::Memory(memory)) = self.open_index() else { return Ok(()) };
         let bytes = build::encode(&memory, &library.store_id, false);
-        self.index_slot.close();
+        self.forget_index(library);
         library.write_whole(self.index_slot.path(), &bytes)?;
-        let sealed = SealedIndex::open(self.index_slot.clone(), &library.store_id, self.base)?;
+        let sealed = SealedIndex::open(self.index_slot.clone(), library.pages.clone(), &library.store_id, self.base)?;
         *self.index.write().unwrap_or_else(PoisonError::into_inner) = Some(Index::Sealed(Arc::new(sealed)));
         Ok(())
     }
@@ -268,12 +281,13 @@ impl Segment {
             if library.storage.open_read(self.index_slot.path())?.is_none() {
                 return Ok(None);
             }
-            let sealed = SealedIndex::open(self.index_slot.clone(), &library.store_id, self.base)?;
+            let sealed =
+                SealedIndex::open(self.index_slot.clone(), library.pages.clone(), &library.store_id, self.base)?;
             let fits = (sealed.log_end(), sealed.last_epoch(), self.base + u64::from(sealed.count()))
                 == (log_end, epoch, next_sequence);
             if fits { build::load(&sealed, &library.store_id).map(Some) } else { Ok(None) }
         })();
-        self.index_slot.close();
+        self.forget_index(library);
         let memory = match partial {
             Ok(Some(memory)) => memory,
             Ok(None) | Err(_) => library.rebuild(self, next_sequence)?,

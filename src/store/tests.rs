@@ -188,7 +188,7 @@ fn a_failed_sync_poisons_and_reopening_keeps_what_was_acknowledged() {
     let disk = SimStorage::new(5);
     let store = Store::open(Path::new("/s"), &sim(&disk)).unwrap();
     append(&store, "a", b"kept", Durability::Storage);
-    disk.fail(Operation::SyncDirectory, 1, libc::EIO, Repeat::Once);
+    disk.fail(Operation::Sync, 0, libc::EIO, Repeat::Once);
     let failed = store.append(&[event("a", b"lost")], None, &mut []).unwrap_err();
     assert!(matches!(failed, Error::Io { .. }), "{failed}");
     let refused = store.append(&[event("a", b"refused")], None, &mut []).unwrap_err();

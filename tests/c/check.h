@@ -32,8 +32,8 @@
     do { \
         int64_t check_one = (int64_t)(one), check_other = (int64_t)(other); \
         if (check_one != check_other) { \
-            fprintf(stderr, "%s:%d: %s is %" PRId64 ", %s is %" PRId64 "\n", __FILE__, __LINE__, #one, check_one, #other, \
-                    check_other); \
+            fprintf(stderr, "%s:%d: %s is %" PRId64 ", %s is %" PRId64 "\n", __FILE__, __LINE__, #one, check_one, \
+                    #other, check_other); \
             exit(1); \
         } \
     } while (0)
@@ -41,8 +41,8 @@
 /* A call that is to succeed, and the error variable it was given: CHECK_OK(batpak_store_sync(store, &error), error). */
 #define CHECK_OK(call, err) CHECK_STATUS(call, BATPAK_OK, err)
 
-/* A call that is to return `expected`, and the error variable it was given, which is freed and NULL afterwards. It must be
- * set exactly when the status is negative, and say the same code. */
+/* A call that is to return `expected`, and the error variable it was given, which is freed and NULL afterwards. It must
+ * be set exactly when the status is negative, and say the same code. */
 #define CHECK_STATUS(call, expected, err) \
     do { \
         batpak_status_t check_status = (call); \
@@ -57,8 +57,8 @@ static inline void check_status_is(const char *file, int line, const char *call,
         exit(1);
     }
     if ((status < 0) != (*err != NULL) || (*err != NULL && batpak_error_code(*err) != status)) {
-        fprintf(stderr, "%s:%d: %s\n  is %s, but the error object says %d\n", file, line, call, batpak_status_name(status),
-                (int)batpak_error_code(*err));
+        fprintf(stderr, "%s:%d: %s\n  is %s, but the error object says %d\n", file, line, call,
+                batpak_status_name(status), (int)batpak_error_code(*err));
         exit(1);
     }
     batpak_error_free(*err);

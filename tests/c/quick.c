@@ -45,7 +45,7 @@ static void version_and_status(void) {
 static void errors(batpak_store_t *store) {
     size_t len = 0;
     CHECK(batpak_store_append_one(store, "", 0, "s", 1, 0x1001, "", 0, NULL, NULL) == BATPAK_E_COORDINATE_EMPTY);
-    CHECK(batpak_store_append_one(store, "a/b", 3, "s", 1, 0x1001, "", 0, NULL, &error) == BATPAK_E_COORDINATE_CHARACTER);
+    CHECK(batpak_store_append_one(store, "a/b", 3, "s", 1, 0x1001, "", 0, NULL, &error) < 0);
     CHECK(batpak_error_code(error) == BATPAK_E_COORDINATE_CHARACTER);
     CHECK(strlen(batpak_error_message(error, &len)) == len && len > 10);
     CHECK(batpak_error_os_errno(error) == 0);
@@ -131,7 +131,8 @@ static void read_back(batpak_store_t *store, const batpak_receipt_t *receipts) {
         CHECK(memcmp(events[i].id, receipts[i].id, 16) == 0);
         CHECK(events[i].clock == receipts[i].clock && events[i].time_us == receipts[i].time_us && events[i].flags == 0);
     }
-    CHECK(events[0].prev_sequence == BATPAK_NO_SEQUENCE && events[2].prev_sequence == 0 && events[4].prev_sequence == 2);
+    CHECK(events[0].prev_sequence == BATPAK_NO_SEQUENCE);
+    CHECK(events[2].prev_sequence == 0 && events[4].prev_sequence == 2);
     CHECK(events[1].entity_len == 6 && memcmp(events[1].entity, "user:2", 6) == 0);
     CHECK(events[1].scope_len == 3 && memcmp(events[1].scope, "web", 3) == 0);
     CHECK(events[1].payload_len == 3 && memcmp(events[1].payload, "two", 3) == 0);
@@ -163,7 +164,8 @@ static void read_back(batpak_store_t *store, const batpak_receipt_t *receipts) {
     CHECK(memcmp(position.position_id, receipts[3].id, 16) == 0);
     CHECK_OK(batpak_cursor_seek_beginning(cursor, &error), error);
     CHECK_OK(batpak_cursor_seek_position(cursor, position.next_sequence, position.position_id, &error), error);
-    CHECK_STATUS(batpak_cursor_seek_position(cursor, 3, position.position_id, &error), BATPAK_E_CHECKPOINT_DIVERGED, error);
+    CHECK_STATUS(batpak_cursor_seek_position(cursor, 3, position.position_id, &error),
+                 BATPAK_E_CHECKPOINT_DIVERGED, error);
     CHECK_OK(batpak_cursor_seek_time(cursor, clock_us, &error), error);
     CHECK_OK(batpak_cursor_next_sequence(cursor, &number, &error), error);
     CHECK_EQUAL(number, 0);

@@ -10,8 +10,8 @@ pub fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
-/// A directory with the shared library of this build under the names that linkers and loaders look for. `user` tells the
-/// test that asks apart from others that run at the same time.
+/// A directory with the shared library of this build under the names that linkers and loaders look for. `user` tells
+/// the test that asks apart from others that run at the same time.
 pub fn library_dir(user: &str) -> PathBuf {
     // Cargo puts the library beside the test's own executable.
     let test = env::current_exe().expect("the path of the test");

@@ -3,6 +3,7 @@
     cffi_read.py COMPILER HEADER LIBRARY SCRATCH
 """
 
+import pathlib
 import re
 import shutil
 import subprocess
@@ -15,7 +16,7 @@ compiler, header, library, scratch = sys.argv[1:]
 
 # What a binding does: drop the includes, let the preprocessor do the rest. Constants are lost by that; they are plain
 # numbers, which cffi takes as they are.
-text = open(header, encoding="utf-8").read()
+text = pathlib.Path(header).read_text(encoding="utf-8")
 without_includes = re.sub(r"^#include .*$", "", text, flags=re.M)
 declarations = subprocess.run(
     [compiler, "-E", "-P", "-x", "c", "-"], input=without_includes, capture_output=True, text=True, check=True
@@ -56,7 +57,8 @@ assert ffi.unpack(event.entity, event.entity_len) == b"user:1"
 assert ffi.unpack(event.scope, event.scope_len) == b"web"
 assert bytes(ffi.buffer(event.payload, event.payload_len)) == b"payload"
 assert (event.cause_count, event.causes) == (0, ffi.NULL)
-assert lib.batpak_store_append_one(store[0], b"", 0, b"web", 3, 1, b"", 0, ffi.NULL, error) == lib.BATPAK_E_COORDINATE_EMPTY
+status = lib.batpak_store_append_one(store[0], b"", 0, b"web", 3, 0x1001, b"", 0, ffi.NULL, error)
+assert status == lib.BATPAK_E_COORDINATE_EMPTY
 lib.batpak_error_free(error[0])
 lib.batpak_batch_free(batch[0])
 lib.batpak_cursor_free(cursor[0])

@@ -80,6 +80,27 @@ fn another_region_is_refused() {
 }
 
 #[test]
+fn an_absent_region_is_a_mismatch_and_not_corrupt() {
+    let (disk, store) = store_with_checkpoint();
+    let whole = disk.contents(Path::new(RECORD)).unwrap();
+    for absent in [
+        &b"\x83\xA8position\x01\xA7started\xC3\xAFprocess_boot_ns\xC0"[..],
+        b"\x83\xAFprocess_boot_ns\x07\xA7started\xC2\xA8position\x00",
+    ] {
+        write_record(&disk, absent);
+        let Err(error) = reopen(&store) else { panic!("accepted") };
+        let Error::CheckpointRegionMismatch { path, stored, expected } = error else { panic!("{error}") };
+        assert_eq!((path.as_path(), stored.as_str()), (Path::new(RECORD), "absent"));
+        assert_eq!(expected, Region::all().identity());
+        assert_eq!(checkpoint::load(&store, "c").unwrap().region_identity, "");
+    }
+    write_record(&disk, b"\x82\xA8position\x01\xA7started\xC3");
+    assert!(matches!(reopen(&store), Err(Error::CheckpointCorrupt { .. })), "only the region may be absent");
+    write_record(&disk, &whole);
+    assert_eq!(drain(&reopen(&store).unwrap()), [4, 5]);
+}
+
+#[test]
 fn another_store_is_refused() {
     let (disk, store) = store_with_checkpoint();
     write_changed(&disk, |file| file.store_id = Some(StoreId([9; 16])));

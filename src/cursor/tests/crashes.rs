@@ -83,6 +83,25 @@ fn a_checkpoint_makes_the_log_durable_first() {
     crash_everywhere(Durability::Process);
 }
 
+/// The same, where the position is durable and only the scan has gone on.
+#[test]
+fn a_scanned_bound_is_not_saved_before_the_log_below_it_is_durable() {
+    let disk = SimStorage::new(5);
+    let store = open_store(&disk);
+    append(&store, "wanted");
+    let cursor = Cursor::open(&store, region(), &with_checkpoint("c")).unwrap();
+    assert_eq!(poll(&cursor, 9), [0]);
+    cursor.checkpoint().unwrap();
+    (0..5).for_each(|_| try_append(&store, "noise", b"x", Durability::Process).unwrap());
+    assert_eq!(poll(&cursor, 9), []);
+    cursor.checkpoint().unwrap();
+    let store = open_store(&disk.crash_with(&mut |_| Fate::Lost));
+    let end = store.watermarks().visible;
+    append(&store, "wanted");
+    let cursor = Cursor::open(&store, region(), &with_checkpoint("c")).unwrap();
+    assert_eq!(poll(&cursor, 9), [end]);
+}
+
 #[test]
 fn a_checkpoint_that_fails_moves_nothing_and_the_next_one_succeeds() {
     for operation in [Operation::Create, Operation::Write, Operation::Sync, Operation::Rename, Operation::SyncDirectory]

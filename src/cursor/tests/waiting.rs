@@ -1,11 +1,12 @@
 //! Waiting, interrupting, closing, and the two ways to be told.
 
-use std::sync::atomic::AtomicU32;
+use std::sync::atomic::{AtomicU32, AtomicU64};
 use std::sync::mpsc;
 use std::thread;
 use std::time::Instant;
 
 use super::*;
+use crate::io::sim::{Operation, Repeat};
 
 /// A poll in a thread of its own that has begun to wait.
 fn waiting_poll(cursor: &Cursor) -> thread::JoinHandle<Result<Polled>> {
@@ -113,27 +114,52 @@ fn the_last_handle_frees_the_id() {
     durable_cursor(&store, "c");
 }
 
-/// A close from the log callback of a refresh inside a poll of the same thread: it must not wait for itself.
-#[test]
-fn a_close_from_inside_a_poll_of_the_same_thread_takes_effect_after_it() {
+/// A durable cursor of `rare` whose next empty poll runs `act`, once, after it has looked and before it waits: from the log
+/// callback of a refresh that fails.
+fn cursor_acting_before_it_waits(act: impl FnOnce(&Store, &Cursor) + Send + 'static) -> (Store, Cursor) {
     let disk = SimStorage::new(1);
-    let target: Arc<Mutex<Option<Cursor>>> = Arc::default();
-    let closer = target.clone();
-    let log = move |_, _: &str, _: &str| {
-        if let Some(cursor) = closer.lock().unwrap().take() {
-            cursor.close().unwrap();
+    let target: Arc<Mutex<Option<(Store, Cursor)>>> = Arc::default();
+    let (taken, act) = (target.clone(), Mutex::new(Some(act)));
+    let log = move |_, target: &str, _: &str| {
+        let parts = if target == "cursor" { taken.lock().unwrap().take() } else { None };
+        if let Some((store, cursor)) = parts {
+            act.lock().unwrap().take().unwrap()(&store, &cursor);
         }
     };
     let log = crate::store::LogSink::new(Arc::new(log));
     let store = Store::open(Path::new(DATA), &StoreOptions { log, ..options(&disk) }).unwrap();
-    let region = Region::all().with_entity("rare");
-    let cursor = Cursor::open(&store, region, &with_checkpoint("c")).unwrap();
+    let cursor = Cursor::open(&store, Region::all().with_entity("rare"), &with_checkpoint("c")).unwrap();
     append_until_sealed(&store, "common");
-    *target.lock().unwrap() = Some(cursor.clone());
-    disk.fail(crate::io::sim::Operation::Rename, 0, libc::EIO, crate::io::sim::Repeat::Once);
+    *target.lock().unwrap() = Some((store.clone(), cursor.clone()));
+    disk.fail(Operation::Rename, 0, libc::EIO, Repeat::Once);
+    (store, cursor)
+}
+
+#[test]
+fn a_close_from_inside_a_poll_of_the_same_thread_takes_effect_after_it() {
+    let (store, cursor) = cursor_acting_before_it_waits(|_, cursor| cursor.close().unwrap());
     assert!(matches!(cursor.poll(9, 0, PollTimeout::Never), Ok(Polled::Empty)));
     assert!(matches!(cursor.poll(9, 0, PollTimeout::Never), Err(Error::Closed { .. })));
-    durable_cursor(&store, "c");
+    Cursor::open(&store, Region::all().with_entity("rare"), &with_checkpoint("c")).unwrap();
+}
+
+#[test]
+fn what_is_published_between_the_look_and_the_wait_is_found() {
+    let (_store, cursor) = cursor_acting_before_it_waits(|store, _| append(store, "rare"));
+    assert_eq!(sequences(cursor.poll(9, 0, PollTimeout::For(Duration::from_secs(5))).unwrap()).len(), 1);
+}
+
+#[test]
+fn the_descriptor_stays_readable_for_what_is_left_of_it() {
+    let (_store, cursor) = cursor_acting_before_it_waits(|store, _| {
+        append(store, "rare");
+        append(store, "rare");
+    });
+    let fd = cursor.notify_fd().unwrap();
+    // Nothing armed: only the poll itself can say that there is more.
+    cursor.shared.signal.disarm();
+    assert_eq!(poll(&cursor, 1).len(), 1);
+    assert!(is_readable(fd));
 }
 
 fn is_readable(fd: i32) -> bool {
@@ -211,53 +237,56 @@ fn a_wake_function_may_use_the_cursor() {
     assert_eq!(sees.recv().unwrap(), 1, "an announcement is made with no lock held");
 }
 
-/// Regression: a wake-up lost between an empty look and the wait.
+/// Appends two events at once, `rounds` times, each time as soon as all before are consumed: so that publications fall between
+/// the consumer's empty look and its wait, and nothing later makes up for a wake-up that was lost.
+fn publish_in_step(store: &Store, rounds: u64, consumed: &Arc<AtomicU64>) -> thread::JoinHandle<()> {
+    let (store, consumed) = (store.clone(), consumed.clone());
+    thread::spawn(move || {
+        let event = NewEvent { entity: b"a", scope: b"test", kind: 0x1001, ..NewEvent::default() };
+        for round in 0..rounds {
+            let deadline = Instant::now() + Duration::from_secs(20);
+            while consumed.load(Ordering::SeqCst) < 2 * round {
+                assert!(Instant::now() < deadline, "the consumer is stuck in round {round}");
+                std::hint::spin_loop();
+            }
+            // The consumer's way from the last event to its wait takes longer at times.
+            (0..round % 64 * 8).for_each(|_| std::hint::spin_loop());
+            store.append(&[event; 2], Some(Durability::Process), &mut []).unwrap();
+        }
+    })
+}
+
+const ROUNDS: u64 = 20_000;
+
+/// R15: a wake-up lost between an empty look and the wait.
 #[test]
 fn no_wake_up_is_lost_to_a_waiting_poll() {
     let store = new_store();
     let cursor = plain_cursor(&store);
-    let appender = store.clone();
-    let count = 3_000;
-    let publisher = thread::spawn(move || {
-        for number in 0..count {
-            try_append(&appender, "a", b"x", Durability::Process).unwrap();
-            if number % 7 == 0 {
-                thread::yield_now();
-            }
-        }
-    });
-    let mut next = 0;
-    while next < count {
-        for sequence in sequences(cursor.poll(5, 0, SOON).unwrap()) {
-            assert_eq!(sequence, next);
-            next += 1;
-        }
+    let consumed = Arc::new(AtomicU64::new(0));
+    let publisher = publish_in_step(&store, ROUNDS, &consumed);
+    for next in 0..2 * ROUNDS {
+        assert_eq!(sequences(cursor.poll(1, 0, SOON).unwrap()), [next]);
+        consumed.store(next + 1, Ordering::SeqCst);
     }
     publisher.join().unwrap();
 }
 
-/// The same for event loops, which see nothing but the descriptor.
+/// The same for event loops, which see nothing but the descriptor and may stop polling before they find nothing.
 #[test]
 fn no_wake_up_is_lost_to_an_event_loop() {
     let store = new_store();
     let cursor = plain_cursor(&store);
     let fd = cursor.notify_fd().unwrap();
-    let appender = store.clone();
-    let count = 3_000;
-    let publisher = thread::spawn(move || {
-        for number in 0..count {
-            try_append(&appender, "a", b"x", Durability::Process).unwrap();
-            if number % 3 == 0 {
-                thread::yield_now();
-            }
-        }
-    });
+    let consumed = Arc::new(AtomicU64::new(0));
+    let publisher = publish_in_step(&store, ROUNDS, &consumed);
     let mut next = 0;
-    while next < count {
+    while next < 2 * ROUNDS {
         let mut ready = libc::pollfd { fd, events: libc::POLLIN, revents: 0 };
         // SAFETY: one valid pollfd.
-        assert_eq!(unsafe { libc::poll(&raw mut ready, 1, 20_000) }, 1, "stuck at {next}");
-        next += poll(&cursor, 2).len() as u64;
+        assert_eq!(unsafe { libc::poll(&raw mut ready, 1, 10_000) }, 1, "stuck at {next}");
+        next += poll(&cursor, 1).len() as u64;
+        consumed.store(next, Ordering::SeqCst);
     }
     publisher.join().unwrap();
 }

@@ -1,8 +1,8 @@
 //! Writes `include/batpak.h` from `src/ffi`, or with `--check` fails when it differs from what it would write.
 //!
 //! cbindgen groups what it writes by kind of item. The header is grouped by noun, so cbindgen runs once per file of
-//! `src/ffi`, and this program joins the parts and puts the file's own prose (its `//|` lines) above each. It also writes
-//! what cbindgen leaves out: text constants.
+//! `src/ffi`, and this program joins the parts and puts the file's own prose (its `//|` lines) above each. It also
+//! writes what cbindgen leaves out: text constants.
 
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
