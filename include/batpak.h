@@ -4,16 +4,14 @@
  * A program opens a store (one directory), appends events to it, and reads them back in order through cursors, which
  * can keep their position across restarts (checkpoints) and can be driven by supervised threads (workers).
  *
- *     batpak_store_t *store = NULL;
  *     batpak_error_t *error = NULL;
- *     if (batpak_store_open_z("data", NULL, &store, &error) != BATPAK_OK) {
+ *     batpak_store_t *store = NULL;
+ *     if (batpak_store_open_z("data", NULL, &store, &error) != BATPAK_OK ||
+ *         batpak_store_append_one(store, "user:1", 6, "web", 3, 0x1001, "hello", 5, NULL, &error) != BATPAK_OK ||
+ *         batpak_store_close(store, -1, &error) != BATPAK_OK) {
  *         fprintf(stderr, "%s\n", batpak_error_message(error, NULL));
- *         batpak_error_free(error);
- *         return 1;
  *     }
- *     batpak_store_append_one(store, "user:1", 6, "web", 3, 0x1001, "hello", 5, NULL, &error);
- *     ...
- *     batpak_store_close(store, -1, &error);
+ *     batpak_error_free(error);
  *     batpak_store_free(store);
  *
  * Rules
@@ -966,9 +964,9 @@ typedef struct batpak_cursor_position_t {
 } batpak_cursor_position_t;
 
 /**
- * Tells that events may be available. Called once per poll that found none, on the thread that appends (or interrupts or
- * closes), with no lock held; it must return at once and call no function of this library: let it wake the thread that
- * polls.
+ * Tells that events may be available. Called once per poll that found none, on the thread that appends (or interrupts
+ * or closes), with no lock held; it must return at once and call no function of this library: let it wake the thread
+ * that polls.
  */
 typedef void (*batpak_wake_fn)(void *user_data);
 

@@ -30,7 +30,7 @@ fn files() -> Vec<(String, PathBuf, Vec<String>)> {
             let name = path.strip_prefix(&root).unwrap().to_string_lossy().into_owned();
             !name.contains("/tests")
                 && !name.ends_with("tests.rs")
-                && !name.ends_with("regressions.rs")
+                && !name.contains("/regressions")
                 && !name.ends_with("conformance.rs")
         })
         .map(|path| {

@@ -18,7 +18,7 @@ use super::SEQUENCE_LIMIT;
 use std::fmt;
 
 /// The last microsecond whose millisecond has 48 bits.
-const TIME_US_MAX: i64 = (1 << 48) * 1000 - 1;
+pub const TIME_US_MAX: i64 = (1 << 48) * 1000 - 1;
 const VERSION: u64 = 7;
 const VARIANT: u64 = 0b10;
 const RAND_A_MASK: u64 = 0xFFF;

@@ -14,7 +14,7 @@ pub mod view;
 pub use buffer::{Buffer, BufferPool};
 pub use coordinate::{check_caller_entity, check_coordinate, is_reserved_entity, prefix_matches};
 pub use hash::{CanonicalHeader, leaf_hash, payload_digest};
-pub use id::{EventId, StoreId};
+pub use id::{EventId, StoreId, TIME_US_MAX};
 pub use kind::{EFFECT_CATEGORY, Kind, SYSTEM_CATEGORY, check_caller_kind};
 pub use region::{EntityMatch, KindMatch, Region};
 pub use view::{BatchBuilder, Event, EventBatch, EventFields, EventView, Events, FLAG_ERASED, NO_SEQUENCE};

@@ -23,9 +23,9 @@ use crate::cursor::{Cursor, CursorOptions, PollTimeout, Polled};
 use crate::error::Result;
 use crate::event::EventId;
 
-/// Tells that events may be available. Called once per poll that found none, on the thread that appends (or interrupts or
-/// closes), with no lock held; it must return at once and call no function of this library: let it wake the thread that
-/// polls.
+/// Tells that events may be available. Called once per poll that found none, on the thread that appends (or interrupts
+/// or closes), with no lock held; it must return at once and call no function of this library: let it wake the thread
+/// that polls.
 pub type batpak_wake_fn = Option<unsafe extern "C-unwind" fn(user_data: *mut c_void)>;
 
 /// How to open a cursor.

@@ -86,3 +86,75 @@ fn panic_message(panic: &(dyn Any + Send)) -> String {
         "a panic without a message".to_owned()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::ptr;
+
+    use super::super::error::batpak_error_free;
+    use super::super::status::{BATPAK_E_INTERNAL, BATPAK_E_INVALID_ARGUMENT, BATPAK_OK};
+    use super::*;
+
+    struct Sample;
+
+    impl Castable for Sample {
+        type Object = u32;
+        const TAG: u64 = u64::from_le_bytes(*b"bpkTest1");
+        const NOUN: &'static str = "sample";
+        const REMEDY: &'static str = "pass a sample";
+        const SURVIVES_FORK: bool = true;
+    }
+
+    struct Other;
+
+    impl Castable for Other {
+        type Object = u32;
+        const TAG: u64 = u64::from_le_bytes(*b"bpkTest2");
+        const NOUN: &'static str = "other";
+        const REMEDY: &'static str = "pass another";
+        const SURVIVES_FORK: bool = true;
+    }
+
+    fn read(sample: *const Sample) -> batpak_status_t {
+        // SAFETY: the tests pass live handles or null.
+        unsafe { on(sample, ptr::null_mut(), |number| Ok(*number as i32)) }
+    }
+
+    #[test]
+    fn a_panic_is_a_status_and_poisons_but_for_closing() {
+        let sample = handle::create::<Sample>(7);
+        let mut err = ptr::null_mut();
+        assert_eq!(read(sample), 7);
+        // SAFETY: the handle is live, `err` is writable.
+        unsafe {
+            assert_eq!(on(sample, &mut err, |_| panic!("on purpose")), BATPAK_E_INTERNAL);
+            assert!(!err.is_null());
+            batpak_error_free(err);
+            assert_eq!(call(&mut err, || panic!("on purpose")), BATPAK_E_INTERNAL);
+            batpak_error_free(err);
+            assert_eq!(read(sample), BATPAK_E_INTERNAL);
+            assert_eq!(on_poisoned(sample, &mut err, |_| Ok(BATPAK_OK)), BATPAK_OK);
+            assert!(err.is_null());
+            handle::free(sample);
+        }
+    }
+
+    #[test]
+    fn a_handle_is_of_one_type_and_lives_until_its_last_reference() {
+        let sample = handle::create::<Sample>(7);
+        let other = handle::create::<Other>(8);
+        // SAFETY: the handles are live until their last free.
+        unsafe {
+            assert_eq!(read(ptr::null()), BATPAK_E_INVALID_ARGUMENT);
+            assert_eq!(read(other.cast()), BATPAK_E_INVALID_ARGUMENT);
+            handle::free::<Sample>(other.cast());
+            handle::free::<Sample>(ptr::null_mut());
+            assert!(handle::peek(other.cast_const()).is_some());
+            assert_eq!(handle::retain(sample), sample);
+            handle::free(sample);
+            assert_eq!(read(sample), 7);
+            handle::free(sample);
+            handle::free(other);
+        }
+    }
+}

@@ -10,8 +10,11 @@
 //!   entity's new events costs what they are, whatever else was appended;
 //! * `heads[stream].next_clock - (events of the stream here)` is the clock of its first event here.
 
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
+use std::sync::atomic::{
+    AtomicU32, AtomicU64,
+    Ordering::{Acquire, Relaxed, Release},
+};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock, RwLockReadGuard};
 
 use super::StreamHead;
 use crate::event::region::EntityMatch;
@@ -170,6 +173,11 @@ impl Heads {
         Heads { base, names: RwLock::default(), heads: Chunks::new() }
     }
 
+    /// All entities touched here. Nobody adds one while the guard lives.
+    pub fn names(&self) -> RwLockReadGuard<'_, NameTable> {
+        self.names.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// The number of an entity touched here.
     #[inline]
     pub fn find(&self, hash: u64, entity: &[u8]) -> Option<u32> {
@@ -179,7 +187,7 @@ impl Heads {
     /// The head of a stream.
     #[inline]
     pub fn head(&self, stream: u32) -> StreamHead {
-        let head = self.heads.make(stream as usize);
+        let Some(head) = self.heads.get(stream as usize) else { return StreamHead::NEW };
         let last = head.last.load(Relaxed);
         StreamHead {
             next_clock: head.next_clock.load(Relaxed),
@@ -274,12 +282,12 @@ impl MemoryIndex {
 
     /// How many events the segment has, whether visible or not.
     pub fn count(&self) -> u32 {
-        self.count.load(std::sync::atomic::Ordering::Acquire)
+        self.count.load(Acquire)
     }
 
     /// The offset after the last frame.
     pub fn log_end(&self) -> u64 {
-        self.log_end.load(std::sync::atomic::Ordering::Acquire)
+        self.log_end.load(Acquire)
     }
 
     pub fn heads(&self) -> &Arc<Heads> {
@@ -294,6 +302,17 @@ impl MemoryIndex {
     #[inline]
     pub fn find_scope(&self, hash: u64, scope: &[u8]) -> Option<u16> {
         self.scopes.read().unwrap_or_else(PoisonError::into_inner).find(hash, scope).map(|n| n as u16)
+    }
+
+    /// All scopes used here. Nobody adds one while the guard lives.
+    pub fn scopes(&self) -> RwLockReadGuard<'_, NameTable> {
+        self.scopes.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Forgets all scopes, when no event is here to refer to one.
+    pub fn clear_scopes(&self) {
+        debug_assert_eq!(self.count(), 0);
+        *self.scopes.write().unwrap_or_else(PoisonError::into_inner) = NameTable::default();
     }
 
     /// Adds a scope; `None` when the segment has as many as a number can name.
@@ -318,12 +337,13 @@ impl MemoryIndex {
         slot.place.store(place, Relaxed);
         slot.stream.store(u64::from(entry.stream) | (u64::from(previous) << 32), Relaxed);
         head.next_clock.store(head.next_clock.load(Relaxed) + 1, Relaxed);
-        head.last.store(ordinal + 1, Relaxed);
+        // Publishes the slot: a chain is entered here, above the visible mark.
+        head.last.store(ordinal + 1, Release);
         if ordinal == 0 {
             self.first_time_us.store(time_us as u64, Relaxed);
         }
         self.last_time_us.store(time_us as u64, Relaxed);
-        self.count.store(ordinal + 1, std::sync::atomic::Ordering::Release);
+        self.count.store(ordinal + 1, Release);
     }
 
     /// Takes the events from ordinal `count` on back, newest first (recovery only: an incomplete batch).
@@ -335,11 +355,11 @@ impl MemoryIndex {
             head.next_clock.store(head.next_clock.load(Relaxed) - 1, Relaxed);
         }
         self.last_time_us.store(last_time_us as u64, Relaxed);
-        self.count.store(count, std::sync::atomic::Ordering::Release);
+        self.count.store(count, Release);
     }
 
     pub fn set_log_end(&self, offset: u64) {
-        self.log_end.store(offset, std::sync::atomic::Ordering::Release);
+        self.log_end.store(offset, Release);
     }
 
     pub fn push_epoch(&self, offset: u64, epoch: u64) {
@@ -419,16 +439,16 @@ impl MemoryIndex {
             EntityMatch::Exact(entity) => self.chain(entity.as_bytes(), from, to, wanted, found),
             EntityMatch::Any => self.every(from, to, wanted, found),
             EntityMatch::Prefix(prefix) => {
-                let mut known: Vec<Option<bool>> = Vec::new();
-                let names = self.heads.names.read().unwrap_or_else(PoisonError::into_inner);
-                let mut matches = |stream: u32| {
-                    if known.len() <= stream as usize {
-                        known.resize(names.len().max(stream as usize + 1), None);
-                    }
-                    *known[stream as usize].get_or_insert_with(|| {
-                        std::str::from_utf8(names.name(stream)).is_ok_and(|name| prefix_matches(prefix, name))
-                    })
+                let names = self.heads.names();
+                let is_named = |stream: u32| {
+                    std::str::from_utf8(names.name(stream)).is_ok_and(|name| prefix_matches(prefix, name))
                 };
+                // A table of answers pays from as many events on as there are streams.
+                if ((to - from) as usize) < names.len() {
+                    return self.every(from, to, |entry| is_named(entry.stream) && wanted(entry), found);
+                }
+                let mut known: Vec<Option<bool>> = vec![None; names.len()];
+                let mut matches = |stream: u32| *known[stream as usize].get_or_insert_with(|| is_named(stream));
                 self.every(from, to, |entry| matches(entry.stream) && wanted(entry), found);
             }
         }
@@ -446,7 +466,7 @@ impl MemoryIndex {
     fn chain(&self, entity: &[u8], from: u32, to: u32, wanted: impl Fn(&IndexEntry) -> bool, found: &mut Vec<u32>) {
         let Some(stream) = self.heads.find(self.hash(entity), entity) else { return };
         let first = found.len();
-        let mut next = self.heads.heads.make(stream as usize).last.load(Relaxed);
+        let mut next = self.heads.heads.make(stream as usize).last.load(Acquire);
         while next > from {
             let ordinal = next - 1;
             let Some(slot) = self.slots.get(ordinal as usize) else { break };

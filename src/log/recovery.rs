@@ -104,6 +104,29 @@ pub(crate) struct ScannedSegment<S> {
     pub file_bytes: u64,
 }
 
+impl<S: Sink> ScannedSegment<S> {
+    /// What a scan of a file without a valid header finds: nothing.
+    fn without_header(
+        found: &Found,
+        store_id: &StoreId,
+        make: &impl Fn(&SegmentHeader) -> S,
+    ) -> Result<ScannedSegment<S>> {
+        let header =
+            SegmentHeader { store_id: *store_id, base: found.base, epoch: 0, time_us: 0, created_us: 0, key_window: 0 };
+        Ok(ScannedSegment {
+            sink: make(&header),
+            end: 0,
+            next_sequence: found.base,
+            epoch: 0,
+            last_time_us: 0,
+            stop: Stop::Invalid(String::from("the file has no valid header")),
+            asserted: None,
+            truncated: 0,
+            file_bytes: found.file.length()?,
+        })
+    }
+}
+
 /// Scans a segment whose header is valid.
 pub(crate) fn scan_segment<S: Sink>(
     file: &Arc<dyn File>,
@@ -167,18 +190,18 @@ pub(crate) fn scan_segment<S: Sink>(
     Ok(ScannedSegment { sink, end, next_sequence, epoch, last_time_us, stop, asserted, truncated, file_bytes })
 }
 
-/// Looks at every frame boundary from `from` on for a durable assertion that covers byte `cut` of segment `cut_base`.
+/// Looks at every frame boundary from `from` on for a durable assertion beyond `cut`, a segment's base and a byte of it.
 fn assertion_beyond(
     file: &dyn File,
     store_id: &StoreId,
     base: u64,
     epoch: u64,
     from: u64,
-    cut_base: u64,
-    cut: u64,
+    cut: (u64, u64),
 ) -> Result<Option<u64>> {
     const CHUNK: usize = 1 << 20;
-    let mut seeds = vec![seed(store_id, base, epoch)];
+    // The EPOCH frame that names the next epoch may be what is damaged: each opening raises it by one.
+    let mut seeds: Vec<u32> = (epoch..epoch.saturating_add(8)).map(|epoch| seed(store_id, base, epoch)).collect();
     let mut chunk = vec![0; CHUNK + control::MARK_BYTES];
     let mut start = from.next_multiple_of(8);
     loop {
@@ -191,7 +214,7 @@ fn assertion_beyond(
             match (peek.frame_type, peek.length) {
                 (control::TYPE_EPOCH, control::EPOCH_BYTES) | (control::TYPE_CLOSE, control::CLOSE_BYTES) => {
                     if let Ok((_, control, _)) = control::decode_self_seeded(frame_bytes, store_id, base) {
-                        if (base, offset) > (cut_base, cut) {
+                        if (base, offset) > cut {
                             return Ok(Some(offset));
                         }
                         if let Control::Epoch { epoch, .. } = control {
@@ -204,7 +227,7 @@ fn assertion_beyond(
                         if let Ok((_, Control::Mark { segment_base, offset: durable, .. }, _)) =
                             control::decode_control(frame_bytes, seed)
                         {
-                            if (segment_base, durable) > (cut_base, cut) {
+                            if (segment_base, durable) > cut {
                                 return Ok(Some(offset));
                             }
                         }
@@ -294,81 +317,73 @@ pub(crate) fn recover<S: Sink>(
     mend: bool,
     make: impl Fn(&SegmentHeader) -> S,
 ) -> Result<Option<Recovered<S>>> {
-    let mut bases = bases.to_vec();
-    let mut cut: Option<Cut> = None;
-    let mut absent: Vec<Found> = Vec::new();
-
-    // The newest segment with a valid header; a newest file without one never came to be.
-    let newest = loop {
-        let Some(&base) = bases.last() else { break None };
-        let found = find(storage, directory, store_id, base)?;
-        match &found.header {
-            Ok(_) => break Some(found),
-            Err(malformed) => {
-                let covered = assertion_beyond(&*found.file, store_id, base, 0, 0, base, 0)?;
-                if covered.is_some() || !absent.is_empty() {
-                    return Err(damaged(&found.path, 0, base, malformed.clone()));
-                }
-                bases.pop();
-                absent.push(found);
-            }
-        }
-    };
-    let Some(newest) = newest else {
-        if mend {
-            remove_segments(storage, directory, absent.iter().map(|found| found.base))?;
-        }
-        return Ok(None);
-    };
-    if absent.is_empty() {
-        if let Ok(header) = &newest.header {
-            if let Some((next_sequence, epoch, last_time_us)) = closed(&*newest.file, header)? {
-                let end = newest.file.length()?;
-                let segments = bases.iter().map(|&base| RecoveredSegment { base, sink: None }).collect();
-                return Ok(Some(Recovered {
-                    segments,
-                    next_sequence,
-                    last_time_us,
-                    epoch,
-                    end,
-                    clean: true,
-                    cut: None,
-                }));
-            }
+    let Some(&newest) = bases.last() else { return Ok(None) };
+    if bases[0] > 0 {
+        let reason = format!("the segment is missing, the first one left begins with event {}", bases[0]);
+        return Err(Error::Corrupt { path: directory.join(segment_name(0)), offset: 0, sequence: 0, reason });
+    }
+    let newest = find(storage, directory, store_id, newest)?;
+    if let Ok(header) = &newest.header {
+        if let Some((next_sequence, epoch, last_time_us)) = closed(&*newest.file, header)? {
+            let end = newest.file.length()?;
+            let segments = bases.iter().map(|&base| RecoveredSegment { base, sink: None }).collect();
+            return Ok(Some(Recovered { segments, next_sequence, last_time_us, epoch, end, clean: true, cut: None }));
         }
     }
 
-    // Scan backwards until a durable assertion says that older segments are whole.
+    // Scan backwards until a durable assertion says that older segments are whole. A file without a header holds nothing: its name
+    // became durable before its bytes; or else it is damaged, which the assertions tell.
     let mut scanned: Vec<(Found, ScannedSegment<S>)> = Vec::new();
     let mut asserted: Option<(u64, u64)> = None;
     let mut next = Some(newest);
     while let Some(found) = next.take() {
-        let header = found.header.clone().map_err(|malformed| damaged(&found.path, 0, found.base, malformed))?;
-        let scan = scan_segment(&found.file, &header, make(&header))?;
+        let scan = match &found.header {
+            Ok(header) => scan_segment(&found.file, header, make(header))?,
+            Err(_) => ScannedSegment::without_header(&found, store_id, &make)?,
+        };
         asserted = asserted.max(scan.asserted);
         let older = bases.iter().rev().find(|&&base| base < found.base).copied();
+        let ends_before = found.header.is_err();
         scanned.push((found, scan));
         match (older, asserted) {
             (None, _) => {}
-            (Some(older), Some((base, _))) if older < base => {}
+            (Some(older), Some((base, _))) if older < base && !ends_before => {}
             (Some(older), _) => next = Some(find(storage, directory, store_id, older)?),
         }
     }
     scanned.reverse();
+    if let (Found { base, path, file, header: Err(malformed) }, _) = &scanned[0] {
+        // The first segment is made whole before it gets its name: only where nothing is in it did it never come to be.
+        if *base > 0 || scanned.len() > 1 || !zero_from(&**file, SEGMENT_HEADER_BYTES as u64)? {
+            return Err(damaged(path, 0, *base, malformed.clone()));
+        }
+        if mend {
+            remove_segments(storage, directory, std::iter::once(*base))?;
+        }
+        return Ok(None);
+    }
 
     // The first place where the log does not go on.
+    let mut cut: Option<Cut> = None;
     let count = scanned.len();
     let mut last = count - 1;
     for at in 0..count {
         let (found, scan) = &scanned[at];
-        let continues = scanned.get(at + 1).is_some_and(|(after, _)| after.base == scan.next_sequence);
+        let after = scanned.get(at + 1).map(|(after, _)| after).filter(|after| after.base == scan.next_sequence);
+        let continues = after.is_some_and(|after| after.header.is_ok());
         let whole = !matches!(scan.stop, Stop::Invalid(_));
         let is_last = at == count - 1;
         if whole && (continues || is_last && zero_from(&*found.file, scan.end)?) {
             continue;
         }
+        // Where this segment is whole and the next one, in its place, has no header, the log ends at that one's beginning.
+        let headless = after.filter(|_| whole).and_then(|after| Some((after, after.header.as_ref().err()?)));
+        let place = headless.map_or((found.base, scan.end), |(after, _)| (after.base, 0));
         let reason = match &scan.stop {
             Stop::Invalid(reason) => reason.clone(),
+            _ if headless.is_some() => {
+                format!("the segment file that goes on with event {} has no valid header", scan.next_sequence)
+            }
             _ if is_last => String::from("zeros stand where a frame was expected, and other bytes after them"),
             _ => format!(
                 "the segment ends with event {} but the next one begins with {}",
@@ -376,16 +391,18 @@ pub(crate) fn recover<S: Sink>(
                 scanned[at + 1].0.base
             ),
         };
-        let mut covered = asserted.is_some_and(|asserted| asserted > (found.base, scan.end));
+        let mut covered = asserted.is_some_and(|asserted| asserted > place);
+        let mut epoch = scan.epoch;
         for (later, later_scan) in &scanned[at..] {
-            let (from, epoch) = match later.base == found.base {
-                true => (scan.end, scan.epoch),
-                false => (SEGMENT_HEADER_BYTES as u64, later_scan.epoch),
-            };
-            covered = covered
-                || assertion_beyond(&*later.file, store_id, later.base, epoch, from, found.base, scan.end)?.is_some();
+            let from = if later.base == found.base { scan.end } else { SEGMENT_HEADER_BYTES as u64 };
+            // A file without a header does not say its epoch: it is the one before.
+            epoch = epoch.max(later_scan.epoch);
+            covered = covered || assertion_beyond(&*later.file, store_id, later.base, epoch, from, place)?.is_some();
         }
         if covered {
+            if let Some((after, malformed)) = headless {
+                return Err(damaged(&after.path, 0, after.base, malformed.clone()));
+            }
             return Err(Error::Corrupt {
                 path: found.path.clone(),
                 offset: scan.end,
@@ -404,35 +421,25 @@ pub(crate) fn recover<S: Sink>(
                     .iter()
                     .map(|(after, scan)| scan.next_sequence - after.base + scan.truncated)
                     .sum::<u64>(),
-            segments_removed: (count - at - 1 + absent.len()) as u64,
+            segments_removed: (count - at - 1) as u64,
             reason,
         });
         last = at;
         break;
     }
-    if cut.is_none() {
-        if let Some(found) = absent.first() {
-            let (kept, scan) = &scanned[last];
-            cut = Some(Cut {
-                path: kept.path.clone(),
-                offset: scan.end,
-                sequence: scan.next_sequence,
-                bytes: found.file.length()?,
-                events: 0,
-                segments_removed: absent.len() as u64,
-                reason: String::from("the newest segment file has no valid header"),
-            });
-        }
-    }
     if mend {
-        let gone =
-            absent.iter().map(|found| found.base).chain(scanned[last + 1..].iter().rev().map(|(found, _)| found.base));
-        remove_segments(storage, directory, gone)?;
+        remove_segments(storage, directory, scanned[last + 1..].iter().rev().map(|(found, _)| found.base))?;
         for (found, scan) in &scanned[..=last] {
             let Some(file) = storage.open_write(&found.path)? else { continue };
             if scan.file_bytes > scan.end && found.base == scanned[last].0.base {
                 file.set_length(scan.end)?;
             }
+            let durable = match asserted {
+                Some((base, _)) if base > found.base => scan.end,
+                Some((base, offset)) if base == found.base => offset,
+                _ => 0,
+            };
+            write_again(&*file, durable, scan.end)?;
             file.sync_data()?;
         }
         storage.remove(&directory.join(index_name(scanned[last].0.base)))?;
@@ -455,6 +462,23 @@ pub(crate) fn recover<S: Sink>(
             .map(|(found, scan)| RecoveredSegment { base: found.base, sink: Some(scan.sink) }),
     );
     Ok(Some(Recovered { segments, next_sequence, last_time_us, epoch, end, clean: false, cut }))
+}
+
+/// Writes bytes of a file to where they are. A sync that failed in an earlier opening may have dropped them: they are in the page cache to
+/// be seen, and no sync would write them any more.
+fn write_again(file: &dyn File, from: u64, end: u64) -> Result<()> {
+    let mut chunk = vec![0; end.saturating_sub(from).min(1 << 20) as usize];
+    let mut at = from;
+    while at < end {
+        let length = (end - at).min(chunk.len() as u64) as usize;
+        let read = file.read_at(&mut chunk[..length], at)?;
+        if read == 0 {
+            break;
+        }
+        file.write_at(&chunk[..read], at)?;
+        at += read as u64;
+    }
+    Ok(())
 }
 
 fn remove_segments(storage: &dyn Storage, directory: &Path, bases: impl Iterator<Item = u64>) -> Result<()> {

@@ -10,10 +10,10 @@
 //! group's one write. A PROCESS append flushes the STORAGE bytes below it first, so all bytes below an acknowledged one are in
 //! the page cache.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::event::StoreId;
 use crate::format::segment::seed;
 use crate::io::latch::LatchedFile;
@@ -32,13 +32,27 @@ pub(crate) struct Space {
     prepared: AtomicU64,
     preparing: Mutex<()>,
     limit: u64,
+    /// Where preparing began.
+    start: u64,
+    /// How far preparing was asked for, and whether the next segment's file was.
+    asked: AtomicU64,
+    asked_next: AtomicBool,
     map: OnceLock<Option<Box<dyn TailMap>>>,
 }
 
 impl Space {
     /// Space of a file whose first `prepared` bytes exist.
     pub fn new(file: Arc<LatchedFile>, prepared: u64, limit: u64) -> Space {
-        Space { file, prepared: AtomicU64::new(prepared), preparing: Mutex::default(), limit, map: OnceLock::new() }
+        Space {
+            file,
+            prepared: AtomicU64::new(prepared),
+            preparing: Mutex::default(),
+            limit,
+            start: prepared,
+            asked: AtomicU64::new(0),
+            asked_next: AtomicBool::new(false),
+            map: OnceLock::new(),
+        }
     }
 
     /// The same blocks under a new name.
@@ -52,6 +66,18 @@ impl Space {
 
     pub fn prepared(&self) -> u64 {
         self.prepared.load(Ordering::Acquire)
+    }
+
+    /// Notes that space up to `end` is wanted. Says whether that is news.
+    #[inline]
+    pub fn ask_for(&self, end: u64) -> bool {
+        self.asked.load(Ordering::Relaxed) < end && self.asked.fetch_max(end, Ordering::Relaxed) < end
+    }
+
+    /// Notes that the next segment's file is wanted. Says whether that is news.
+    #[inline]
+    pub fn ask_for_next(&self) -> bool {
+        !self.asked_next.load(Ordering::Relaxed) && !self.asked_next.swap(true, Ordering::Relaxed)
     }
 
     /// The size at which the segment is full.
@@ -82,7 +108,8 @@ impl Space {
         self.map
             .get_or_init(|| {
                 let map = self.file().map_tail(self.limit).ok()?;
-                map.populate(0, self.prepared().min(self.limit));
+                let end = self.prepared().min(self.limit);
+                map.populate(self.start, end.saturating_sub(self.start));
                 Some(map)
             })
             .as_deref()
@@ -152,6 +179,17 @@ impl Tail {
     /// As [`Tail::reserve`], for the frame that ends the log: it may use the room kept for it.
     pub fn reserve_last(&self, bytes: u64) -> Result<()> {
         self.space.prepare(self.offset + bytes)
+    }
+
+    /// Makes sure that the buffer can take `bytes` more.
+    pub fn make_room(&mut self, bytes: usize) -> Result<()> {
+        let end = self.used + bytes;
+        if end > self.buffer.len() {
+            let length = end.next_power_of_two().max(64 << 10);
+            self.buffer.try_reserve_exact(length - self.buffer.len()).map_err(|_| Error::NoMemory { bytes: length })?;
+            self.buffer.resize(length, 0);
+        }
+        Ok(())
     }
 
     /// A place for `bytes` more; what is encoded there counts once [`Tail::advance`] says how much it was.

@@ -15,8 +15,8 @@ use std::sync::{Arc, MutexGuard, PoisonError};
 
 use crate::error::{Error, Result};
 use crate::event::{
-    CAUSES_MAX, CanonicalHeader, EventId, SEQUENCE_LIMIT, check_caller_entity, check_caller_kind, check_coordinate,
-    leaf_hash, payload_digest,
+    CAUSES_MAX, CanonicalHeader, EventId, SEQUENCE_LIMIT, TIME_US_MAX, check_caller_entity, check_caller_kind,
+    check_coordinate, leaf_hash, payload_digest,
 };
 use crate::format::control::{self, Control};
 use crate::format::frame::{self, Correlation, EventFields, Reference};
@@ -146,6 +146,28 @@ thread_local! {
 
 const SCRATCH_ITEMS_KEPT: usize = 4096;
 
+/// The most that one batch may need: its frames are buffered whole.
+const BATCH_BYTES_MAX: u64 = 2 << 30;
+
+/// How far the numbering of a batch is.
+#[derive(Debug, Default)]
+struct Progress {
+    /// Items numbered, and the most that their frames need.
+    items: usize,
+    bytes: u64,
+    /// The segment that the numbers are of, by how often was rotated; `None` before the first.
+    rotations: Option<u64>,
+}
+
+/// How a numbering ended.
+enum Numbered {
+    All,
+    /// The segment has as many scopes as a number can name.
+    SegmentIsFull,
+    /// The head of the next item's entity is to be looked up, without the lock.
+    UnknownEntity,
+}
+
 fn item<T>(result: Result<T>, index: usize, count: usize) -> Result<T> {
     match result {
         Err(error) if count > 1 => Err(Error::BatchItem { index, source: Box::new(error) }),
@@ -219,7 +241,7 @@ impl Inner {
             let prepared = item(self.prepare(event, index, &mut scratch.references), index, events.len())?;
             scratch.items.push(prepared);
         }
-        let now_us = self.options.clock.now_us();
+        let now_us = self.options.clock.now_us().min(TIME_US_MAX);
         let bound = {
             let mut appender = self.make_ready(events, &mut scratch.items)?;
             self.encode(&mut appender, events, scratch, durability, now_us, receipts)?
@@ -304,63 +326,97 @@ impl Inner {
     /// for lack of space.
     fn make_ready(&self, events: &[NewEvent<'_>], items: &mut [Prepared]) -> Result<MutexGuard<'_, Option<Appender>>> {
         let mut guard = self.lock_appender();
-        'again: loop {
+        let mut progress = Progress::default();
+        loop {
             self.latch.check()?;
             let appender = guard.as_mut().filter(|appender| !appender.closed).ok_or(Error::Closed { what: "store" })?;
             if appender.next_sequence + events.len() as u64 > SEQUENCE_LIMIT {
                 return Err(Error::SequenceExhausted);
             }
-            let mut bytes = 0;
-            for at in 0..events.len() {
-                let (event, prepared) = (&events[at], &mut items[at]);
-                bytes += u64::from(prepared.bytes_max);
-                prepared.stream = match appender.index.heads().find(prepared.entity_hash, event.entity) {
-                    Some(stream) => stream,
-                    None => {
-                        item(check_caller_entity(event.entity), at, events.len())?;
-                        let Some(head) = self.known_head(appender, prepared.entity_hash, event.entity) else {
-                            let rotations = appender.rotations;
-                            drop(guard);
-                            let head = self.find_head(prepared.entity_hash, event.entity)?;
-                            guard = self.lock_appender();
-                            // Only if no segment was sealed meanwhile does the look-up cover all but the active one.
-                            if let Some(appender) = guard.as_mut().filter(|appender| appender.rotations == rotations) {
-                                if appender.index.heads().find(prepared.entity_hash, event.entity).is_none() {
-                                    appender.index.insert_stream(prepared.entity_hash, event.entity, head);
-                                }
-                            }
-                            continue 'again;
-                        };
-                        appender.index.insert_stream(prepared.entity_hash, event.entity, head)
-                    }
-                };
-                prepared.scope = match appender.index.find_scope(prepared.scope_hash, event.scope) {
-                    Some(scope) => scope,
-                    None => {
-                        item(check_coordinate("scope", event.scope), at, events.len())?;
-                        match appender.index.insert_scope(prepared.scope_hash, event.scope) {
-                            Some(scope) => scope,
-                            None if appender.index.count() > 0 => {
-                                self.rotate(appender)?;
-                                continue 'again;
-                            }
-                            None => return Err(Error::BatchTooLarge { bytes, limit: self.options.segment_bytes }),
+            if progress.rotations != Some(appender.rotations) {
+                // Numbers are a segment's own.
+                progress = Progress { rotations: Some(appender.rotations), ..Progress::default() };
+            }
+            match self.number(appender, events, items, &mut progress)? {
+                Numbered::All => {}
+                Numbered::SegmentIsFull => {
+                    self.rotate(appender)?;
+                    continue;
+                }
+                Numbered::UnknownEntity => {
+                    drop(guard);
+                    let (hash, entity) = (items[progress.items].entity_hash, events[progress.items].entity);
+                    let head = self.find_head(hash, entity)?;
+                    guard = self.lock_appender();
+                    // Only if no segment was sealed meanwhile does the look-up cover all but the active one.
+                    if let Some(appender) = guard.as_mut().filter(|now| Some(now.rotations) == progress.rotations) {
+                        if appender.index.heads().find(hash, entity).is_none() {
+                            appender.index.insert_stream(hash, entity, head);
                         }
                     }
-                };
+                    continue;
+                }
             }
-            const BATCH_BYTES_MAX: u64 = 8 << 30;
-            if bytes > BATCH_BYTES_MAX {
-                return Err(Error::BatchTooLarge { bytes, limit: BATCH_BYTES_MAX });
+            if progress.bytes > BATCH_BYTES_MAX {
+                return Err(Error::BatchTooLarge { bytes: progress.bytes, limit: BATCH_BYTES_MAX });
             }
-            let room = bytes + (control::MARK_BYTES + control::EPOCH_BYTES) as u64;
+            let room = progress.bytes + (control::MARK_BYTES + control::EPOCH_BYTES) as u64;
             if !appender.tail.fits(room) && appender.index.count() > 0 {
                 self.rotate(appender)?;
-                continue 'again;
+                continue;
             }
+            appender.tail.make_room(room as usize)?;
             appender.tail.reserve(room)?;
             self.begin_epoch(appender)?;
             return Ok(guard);
+        }
+    }
+
+    /// Numbers the streams and scopes of the items from `progress.items` on, giving numbers to names that the segment does not have.
+    fn number(
+        &self,
+        appender: &Appender,
+        events: &[NewEvent<'_>],
+        items: &mut [Prepared],
+        progress: &mut Progress,
+    ) -> Result<Numbered> {
+        let index = &appender.index;
+        loop {
+            let (streams, scopes) = (index.heads().names(), index.scopes());
+            while let (Some(event), Some(prepared)) = (events.get(progress.items), items.get_mut(progress.items)) {
+                let stream = streams.find(prepared.entity_hash, event.entity);
+                let scope = scopes.find(prepared.scope_hash, event.scope);
+                let (Some(stream), Some(scope)) = (stream, scope) else { break };
+                (prepared.stream, prepared.scope) = (stream, scope as u16);
+                progress.bytes += u64::from(prepared.bytes_max);
+                progress.items += 1;
+            }
+            drop((streams, scopes));
+            let at = progress.items;
+            let Some(event) = events.get(at) else { return Ok(Numbered::All) };
+            let (entity_hash, scope_hash) = (items[at].entity_hash, items[at].scope_hash);
+            if index.heads().find(entity_hash, event.entity).is_none() {
+                item(check_caller_entity(event.entity), at, events.len())?;
+                match self.known_head(appender, entity_hash, event.entity) {
+                    Some(head) => index.insert_stream(entity_hash, event.entity, head),
+                    None => return Ok(Numbered::UnknownEntity),
+                };
+            }
+            if index.find_scope(scope_hash, event.scope).is_none() {
+                item(check_coordinate("scope", event.scope), at, events.len())?;
+                if index.insert_scope(scope_hash, event.scope).is_none() {
+                    if index.count() > 0 {
+                        return Ok(Numbered::SegmentIsFull);
+                    }
+                    // No event refers to them yet.
+                    index.clear_scopes();
+                    return Err(Error::InvalidArgument {
+                        what: "the number of different scopes in the batch",
+                        value: String::from("above 65535"),
+                        remedy: "split the batch",
+                    });
+                }
+            }
         }
     }
 
@@ -393,6 +449,14 @@ impl Inner {
             return Ok(());
         }
         let offset = appender.tail.offset();
+        let close = offset - control::CLOSE_BYTES.min(offset as usize - SEGMENT_HEADER_BYTES) as u64;
+        {
+            // If the sync of the CLOSE here failed, its bytes may be there to be seen and yet never be written: they are written again.
+            let file = appender.tail.space().file();
+            let mut bytes = [0; control::CLOSE_BYTES];
+            let read = file.read_at(&mut bytes[..(offset - close) as usize], close)?;
+            file.write_at(&bytes[..read], close)?;
+        }
         let epoch = appender.epoch + 1;
         appender.tail.set_epoch(&self.store_id, epoch);
         let frame = Control::Epoch { epoch, time_us: appender.last_time_us };
@@ -534,7 +598,12 @@ impl Inner {
     }
 
     /// Leaves the active segment, which has at least one event, for a new one. On failure nothing changed.
-    fn rotate(&self, appender: &mut Appender) -> Result<()> {
+    pub(super) fn rotate(&self, appender: &mut Appender) -> Result<()> {
+        if !appender.epoch_begun {
+            // Not in the new segment: EPOCH says that all before it is durable, which the header there is not yet.
+            appender.tail.reserve(control::EPOCH_BYTES as u64)?;
+            self.begin_epoch(appender)?;
+        }
         let base = appender.next_sequence;
         let header = SegmentHeader {
             store_id: self.store_id,
@@ -565,11 +634,12 @@ impl Inner {
     /// sync that covers them: until then no STORAGE event in it is acknowledged, and recovery takes it for absent.
     fn new_space(&self, header: &SegmentHeader) -> Result<Space> {
         let path = self.library.directory.join(segment_name(header.base));
-        let temporary = self.library.directory.join(NEXT_SEGMENT_NAME);
-        let ahead = match self.helper.take_prepared() {
-            Some(space) => space,
-            None => self.prepare_space(SEGMENT_HEADER_BYTES as u64)?,
+        let (ahead, name) = match self.helper.take_prepared() {
+            Some(space) => (space, NEXT_SEGMENT_NAME),
+            // The helper may be in the midst of writing zeros to its file: this is another one.
+            None => (self.prepare_space(OWN_SEGMENT_NAME, SEGMENT_HEADER_BYTES as u64)?, OWN_SEGMENT_NAME),
         };
+        let temporary = self.library.directory.join(name);
         let made = (|| {
             ahead.file().write_at_unlatched(&header.encode(), 0)?;
             self.storage.rename(&temporary, &path)?;
@@ -590,8 +660,8 @@ impl Inner {
     }
 
     /// A file for the next segment, under a temporary name, with `bytes` prepared.
-    pub(super) fn prepare_space(&self, bytes: u64) -> Result<Space> {
-        let file = self.storage.create(&self.library.directory.join(NEXT_SEGMENT_NAME))?;
+    pub(super) fn prepare_space(&self, name: &str, bytes: u64) -> Result<Space> {
+        let file = self.storage.create(&self.library.directory.join(name))?;
         let space = Space::new(Arc::new(LatchedFile::new(file, self.latch.clone())), 0, self.options.segment_bytes);
         space.prepare(bytes)?;
         if self.mapped.load(Ordering::Relaxed) {
@@ -620,5 +690,7 @@ fn scratch_correlation(items: &[Prepared], cause: u32) -> Option<EventId> {
     items.get(cause as usize).and_then(|item| item.correlation)
 }
 
-/// The next segment while it is being prepared.
+/// The next segment while the helper prepares it.
 pub(super) const NEXT_SEGMENT_NAME: &str = "next.seg.tmp";
+/// The next segment while the append that needs it makes it.
+const OWN_SEGMENT_NAME: &str = "own.seg.tmp";

@@ -19,6 +19,16 @@ pub(crate) struct GroupCommit {
     done: Condvar,
 }
 
+/// The one thread that syncs. Dropping it, also in a panic, lets the next one.
+struct Leader<'a>(&'a GroupCommit);
+
+impl Drop for Leader<'_> {
+    fn drop(&mut self) {
+        *self.0.syncing.lock().unwrap_or_else(PoisonError::into_inner) = false;
+        self.0.done.notify_all();
+    }
+}
+
 /// How far one sync goes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Extent {
@@ -47,11 +57,13 @@ impl Inner {
             }
             *syncing = true;
             drop(syncing);
+            let leader = Leader(&self.group);
             let result = self.sync_once(extent);
-            syncing = self.group.syncing.lock().unwrap_or_else(PoisonError::into_inner);
-            *syncing = false;
-            self.group.done.notify_all();
+            drop(leader);
             result?;
+            // With the leadership given up: a host's wake function may wait for another thread's commit.
+            self.signals.publish();
+            syncing = self.group.syncing.lock().unwrap_or_else(PoisonError::into_inner);
         }
     }
 
@@ -94,12 +106,13 @@ impl Inner {
                 if let Some(first) = appender.pending.front_mut() {
                     first.0 = first.0.max(bound);
                 }
-                let visible = appender.pending.front().map_or(appender.next_sequence, |range| range.0);
+                // Not `next_sequence`: an append whose write failed has moved that one.
+                let appended = self.marks.appended.load(Ordering::Acquire);
+                let visible = appender.pending.front().map_or(appended, |range| range.0);
                 self.marks.durable.fetch_max(bound, Ordering::AcqRel);
                 self.marks.visible.fetch_max(visible, Ordering::AcqRel);
             }
         }
-        self.signals.publish();
         Ok(())
     }
 }

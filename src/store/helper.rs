@@ -4,16 +4,18 @@
 //! the append that needs it, and its failures are reported to the log function (a failed sync, as everywhere, poisons the store).
 //! Without it (`helper_thread: false`) sealing happens in the append that left the segment.
 
+use std::cell::Cell;
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
 use std::thread::JoinHandle;
 
 use crate::format::segment::SEGMENT_HEADER_BYTES;
+use crate::io::fork;
 use crate::log::tail::Space;
 
 use super::Inner;
-use super::append::Appender;
+use super::append::{Appender, NEXT_SEGMENT_NAME};
 use super::commit::Extent;
 use super::options::LogLevel;
 use super::segments::Segment;
@@ -33,6 +35,7 @@ struct State {
     sealing: bool,
     stopped: bool,
     thread: Option<JoinHandle<()>>,
+    start_error: Option<String>,
 }
 
 #[derive(Debug, Default)]
@@ -47,7 +50,8 @@ struct Shared {
 #[derive(Debug)]
 pub(crate) struct Helper {
     shared: Arc<Shared>,
-    enabled: bool,
+    enabled: AtomicBool,
+    fork_generation: u32,
 }
 
 impl Shared {
@@ -65,30 +69,37 @@ enum Job {
 
 impl Helper {
     pub fn new(enabled: bool) -> Helper {
-        Helper { shared: Arc::default(), enabled }
+        Helper { shared: Arc::default(), enabled: AtomicBool::new(enabled), fork_generation: fork::generation() }
     }
 
-    /// Asks for space when what is prepared runs low. Called under the append lock; cheap when there is nothing to ask.
+    /// Asks for space when what is prepared runs low, and for the next segment's file when this one is half full. Called under the
+    /// append lock; cheap when there is nothing to ask.
     #[inline]
     pub fn look_ahead(&self, inner: &Inner, appender: &Appender) {
         let (offset, space) = (appender.tail.offset(), appender.tail.space());
         let ahead = offset.clamp(AHEAD_BYTES.0, AHEAD_BYTES.1);
-        if self.enabled && space.prepared() < (offset + ahead / 2).min(space.limit()) {
-            self.ask(inner, space, (offset + ahead).min(space.limit()), offset > space.limit() / 2);
+        let end = (offset + ahead).next_multiple_of(AHEAD_BYTES.0).min(space.limit());
+        if space.prepared() < (offset + ahead / 2).min(space.limit()) && space.ask_for(end) {
+            self.ask(inner, |state| (state.space, state.space_end) = (Some(space.clone()), end));
+        }
+        if offset > space.limit() / 2 && space.ask_for_next() {
+            self.ask(inner, |state| state.wants_next = state.next.is_none());
         }
     }
 
     #[cold]
-    fn ask(&self, inner: &Inner, space: &Arc<Space>, end: u64, wants_next: bool) {
+    fn ask(&self, inner: &Inner, change: impl FnOnce(&mut State)) {
         let mut state = self.shared.lock();
-        let asked = state.space.as_ref().is_some_and(|asked| Arc::ptr_eq(asked, space));
-        if state.stopped || asked && state.space_end >= end && !wants_next {
+        if state.stopped || !self.is_enabled() {
             return;
         }
-        (state.space, state.space_end) = (Some(space.clone()), end);
-        state.wants_next |= wants_next && state.next.is_none();
+        change(&mut state);
         self.start(inner, &mut state);
         self.shared.work.notify_one();
+    }
+
+    fn is_enabled(&self) -> bool {
+        self.enabled.load(Ordering::Relaxed)
     }
 
     fn start(&self, inner: &Inner, state: &mut State) {
@@ -98,10 +109,9 @@ impl Helper {
             match thread.spawn(move || run(&shared, &weak)) {
                 Ok(thread) => state.thread = Some(thread),
                 Err(error) => {
-                    inner
-                        .options
-                        .log
-                        .write(LogLevel::Warning, "helper", || format!("the helper thread does not start: {error}"));
+                    // From now on as without the option. Said later: the append lock is held here.
+                    self.enabled.store(false, Ordering::Relaxed);
+                    state.start_error = Some(error.to_string());
                 }
             }
         }
@@ -119,25 +129,33 @@ impl Helper {
     #[inline]
     pub fn throttle(&self, inner: &Inner) {
         let waiting = self.shared.waiting.load(Ordering::Acquire) as usize;
-        if waiting > 0 && !self.enabled || waiting > SEALS_WAITING_MAX {
+        if waiting > 0 && !self.is_enabled() || waiting > SEALS_WAITING_MAX {
             self.throttle_slowly(inner);
         }
     }
 
     #[cold]
     fn throttle_slowly(&self, inner: &Inner) {
-        if !self.enabled {
-            return self.finish(inner);
-        }
         let mut state = self.shared.lock();
-        self.start(inner, &mut state);
-        while state.seals.len() > SEALS_WAITING_MAX
-            && !state.stopped
-            && state.thread.is_some()
-            && !inner.latch.is_tripped()
-        {
+        if self.is_enabled() {
+            self.start(inner, &mut state);
+        }
+        let works = |state: &State| state.thread.as_ref().is_some_and(|thread| !thread.is_finished());
+        while works(&state) && state.seals.len() > SEALS_WAITING_MAX && !state.stopped && !inner.latch.is_tripped() {
             state = self.shared.done.wait(state).unwrap_or_else(PoisonError::into_inner);
         }
+        if works(&state) {
+            return;
+        }
+        let start_error = state.start_error.take();
+        drop(state);
+        if let Some(error) = start_error {
+            inner
+                .options
+                .log
+                .write(LogLevel::Warning, "helper", || format!("the helper thread does not start: {error}"));
+        }
+        self.finish(inner);
     }
 
     /// The next segment's file, if it is ready.
@@ -159,8 +177,8 @@ impl Helper {
                 state.sealing = true;
                 segment
             };
+            let _done = Sealing(&self.shared);
             seal(inner, &segment);
-            self.shared.sealed();
         }
     }
 
@@ -173,7 +191,7 @@ impl Helper {
         };
         self.shared.work.notify_all();
         self.shared.done.notify_all();
-        if let Some(thread) = thread.filter(|thread| thread.thread().id() != std::thread::current().id()) {
+        if let Some(thread) = thread.filter(|_| !IS_HELPER.get()) {
             let _ = thread.join();
         }
     }
@@ -181,8 +199,20 @@ impl Helper {
 
 impl Drop for Helper {
     fn drop(&mut self) {
-        self.shared.lock().stopped = true;
-        self.shared.work.notify_all();
+        // In a forked child the lock may be held for ever, by a thread that is not there.
+        if fork::generation() == self.fork_generation {
+            self.shared.lock().stopped = true;
+            self.shared.work.notify_all();
+        }
+    }
+}
+
+/// A seal under way: done when dropped, also by a panic.
+struct Sealing<'a>(&'a Shared);
+
+impl Drop for Sealing<'_> {
+    fn drop(&mut self) {
+        self.0.sealed();
     }
 }
 
@@ -221,7 +251,13 @@ impl Shared {
     }
 }
 
+thread_local! {
+    /// A store's helper runs on this thread: nobody joins itself.
+    static IS_HELPER: Cell<bool> = const { Cell::new(false) };
+}
+
 fn run(shared: &Shared, inner: &Weak<Inner>) {
+    IS_HELPER.set(true);
     crate::io::os::block_all_signals();
     loop {
         let job = shared.next_job();
@@ -237,7 +273,7 @@ fn run(shared: &Shared, inner: &Weak<Inner>) {
                 }
             }
             Job::Next => {
-                let made = inner.prepare_space(AHEAD_BYTES.1.min(inner.options.segment_bytes));
+                let made = inner.prepare_space(NEXT_SEGMENT_NAME, AHEAD_BYTES.1.min(inner.options.segment_bytes));
                 let mut state = shared.lock();
                 match made {
                     Ok(space) if state.wants_next => (state.next, state.wants_next) = (Some(space), false),
@@ -253,8 +289,8 @@ fn run(shared: &Shared, inner: &Weak<Inner>) {
                 }
             }
             Job::Seal(segment) => {
+                let _done = Sealing(shared);
                 seal(&inner, &segment);
-                shared.sealed();
             }
         }
     }

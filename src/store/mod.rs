@@ -171,10 +171,14 @@ impl Inner {
         self.segments.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Time and correlation id of an older event, read from the log. `None`: there is no such visible event.
+    /// Time and correlation id of an older event, read from the log. `None`: there is no such event.
     fn read_recent(&self, sequence: u64) -> Result<Option<RecentEvent>> {
-        if sequence >= self.marks.visible.load(Ordering::Acquire) {
+        if sequence >= self.marks.appended.load(Ordering::Acquire) {
             return Ok(None);
+        }
+        if sequence >= self.marks.visible.load(Ordering::Acquire) {
+            // It may stand in the buffer still.
+            self.commit(sequence + 1)?;
         }
         scan::read_one(self, sequence, |event| RecentEvent {
             time_us: event.time_us,

@@ -58,7 +58,7 @@ impl Store {
         let listed = storage.list(&path)?.ok_or_else(|| Error::NotFound { path: path.clone() })?;
         check_directory(&path, &listed, options)?;
         let directory = path.join(SEGMENTS_NAME);
-        let identity = match identify(&*storage, &path, &directory, &listed, options)? {
+        let identity = match identify(&*storage, &path, &directory, options)? {
             Some(identity) => identity,
             None => make(&*storage, &path, options)?,
         };
@@ -126,13 +126,7 @@ fn lock(storage: &dyn Storage, path: &Path, write: bool) -> Result<Vec<Box<dyn L
 }
 
 /// The store's identity: from STORE, or rebuilt from a segment. `None`: there is no store yet.
-fn identify(
-    storage: &dyn Storage,
-    path: &Path,
-    directory: &Path,
-    listed: &[Entry],
-    options: &StoreOptions,
-) -> Result<Option<Identity>> {
+fn identify(storage: &dyn Storage, path: &Path, directory: &Path, options: &StoreOptions) -> Result<Option<Identity>> {
     let file_path = path.join(STORE_NAME);
     let malformed = match storage.open_read(&file_path)? {
         None => None,
@@ -159,6 +153,7 @@ fn identify(
         .filter_map(|entry| parse_segment_name(&entry.name))
         .collect();
     bases.sort_unstable();
+    let has_segments = !bases.is_empty();
     for base in bases {
         let Some(file) = storage.open_read(&directory.join(segment_name(base)))? else { continue };
         match read_header(&*file, None, base)? {
@@ -182,10 +177,14 @@ fn identify(
     }
     match malformed {
         Some(malformed) => Err(damaged(&file_path, 0, 0, malformed)),
-        None if listed.iter().any(|entry| entry.name == SEGMENTS_NAME) && options.read_only => Err(Error::NotAStore {
+        // A new id would make what the segments hold another store's for good.
+        None if has_segments => Err(Error::NotAStore {
             path: path.to_owned(),
-            reason: String::from("it has neither STORE nor a readable segment"),
+            reason: String::from("STORE is missing and no segment file has a readable header"),
         }),
+        None if options.read_only => {
+            Err(Error::NotAStore { path: path.to_owned(), reason: String::from("it has neither STORE nor segments") })
+        }
         None => Ok(None),
     }
 }
@@ -327,7 +326,8 @@ fn assemble(
                 needs_close: !recovered.clean,
                 pending: Default::default(),
                 unsynced: Default::default(),
-                directory_unsynced: false,
+                // The newest segment's name may be another opening's work, closed and killed before it was synced.
+                directory_unsynced: recovered.clean && !fresh,
                 mark: None,
                 rotations: 0,
                 closed: false,

@@ -108,7 +108,8 @@ impl Scan {
         let limits = Limits { events: events.max(1), payload_bytes };
         let mut batch = BatchBuilder::with_pool(&inner.pool, limits.events.min(1024));
         let mut at = from;
-        if at != self.expected {
+        // Until this look ends well, the next one starts anew.
+        if at != std::mem::replace(&mut self.expected, u64::MAX) {
             self.forget();
         }
         loop {
@@ -173,19 +174,21 @@ impl Scan {
     ) -> Result<Reached> {
         let ordinal = (from - place.segment.base) as u32;
         let library = &place.inner.library;
-        let (start, epochs_of, average) = place.segment.with_index(library, index_end, |index| {
+        let (start, epochs_of, average, log_end) = place.segment.with_index(library, index_end, |index| {
             let start = match self.byte {
                 Some(byte) => byte,
                 None => index.offset(ordinal)?,
             };
-            Ok((start, index.clone(), index.log_end() / u64::from(index.count().max(1)) + 8))
+            let log_end = index.log_end();
+            Ok((start, index.clone(), log_end / u64::from(index.count().max(1)) + 8, log_end))
         })?;
         let mut seed_now = place.seed(&epochs_of, start);
         let wanted = (limits.events - batch.len()).min((place.end - from) as usize) as u64 * average;
-        let wanted = (wanted as usize).clamp(READ_BYTES.0, READ_BYTES.1);
+        // A tail that is followed live has little new: no more is read than there is.
+        let wanted =
+            wanted.clamp(READ_BYTES.0 as u64, READ_BYTES.1 as u64).min(log_end.saturating_sub(start).max(1)) as usize;
         let mut buffer = place.inner.pool.take(wanted);
-        let capacity = buffer.len().min(READ_BYTES.1);
-        let mut filled = place.file.read_at(&mut buffer[..capacity], start)?;
+        let mut filled = place.file.read_at(&mut buffer[..wanted], start)?;
         if frame::peek(&buffer[..filled]).is_some_and(|peek| peek.length > filled && peek.sequence == from) {
             // One frame larger than a usual read.
             let length = frame::peek(&buffer[..filled]).map_or(0, |peek| peek.length);
