@@ -17,7 +17,7 @@ EXAMPLE_SOURCES := $(wildcard examples-c/*.c)
 example_program = examples-c/build/$(shell basename '$(1)' .c | sed 's/^[0-9]*-//')
 EXAMPLES := $(foreach source,$(EXAMPLE_SOURCES),$(call example_program,$(source)))
 
-.PHONY: all library header header-check examples run test bench-quick install install-check install-strip clean help
+.PHONY: all library header header-check examples run test test-asan test-valgrind bench-quick install install-check install-strip clean help
 
 all: library build/batpak.pc ## build the release library and its pkg-config file
 
@@ -50,6 +50,13 @@ run: examples ## import the sample of flights and print the table
 
 test: library install-check ## run all tests: unit, integration, C and C++, installed tree
 	$(CARGO) test --locked
+
+test-asan: library ## the C and C++ tests with address and undefined-behaviour sanitizers
+	C_TEST_FLAGS='-fsanitize=address,undefined -fno-sanitize-recover=all -Wno-error' $(CARGO) test --locked --test c_suite
+
+test-valgrind: library ## the C and C++ tests under valgrind; takes minutes
+	C_TEST_UNDER='valgrind -q --error-exitcode=9 --leak-check=full --errors-for-leak-kinds=definite' C_TEST_SECONDS=1200 \
+		$(CARGO) test --locked --test c_suite
 
 bench-quick: library ## run the quick benchmarks
 	sh benches/quick/run.sh

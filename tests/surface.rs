@@ -42,6 +42,11 @@ fn version_macros_and_functions_agree() {
 }
 
 #[test]
+fn the_example_of_the_header_runs() {
+    check("example");
+}
+
+#[test]
 fn cffi_reads_the_header_and_the_events() {
     check("cffi");
 }

@@ -2,6 +2,10 @@
 #ifndef EVENTS_H
 #define EVENTS_H
 
+#ifndef _GNU_SOURCE
+#define _GNU_SOURCE
+#endif
+
 #include "check.h"
 
 #include <errno.h>

@@ -62,6 +62,11 @@ static void in_the_child(const char *dir) {
 }
 
 int main(void) {
+#ifdef __SANITIZE_ADDRESS__
+    /* Its allocator may be locked by another thread at the fork, and then hangs the child; the C library's may not. */
+    puts("SKIPPED: the address sanitizer cannot fork beside threads");
+    return 0;
+#endif
     char *dir = make_dir();
     batpak_error_t *error = NULL;
     batpak_store_options_t options;

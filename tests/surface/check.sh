@@ -3,7 +3,7 @@
 #
 #   check.sh CHECK LIBRARY_DIR SCRATCH_DIR
 #
-# CHECK: symbols, binary, compile, layout, version, cffi. LIBRARY_DIR holds libbatpak.so.
+# CHECK: symbols, binary, compile, layout, version, example, cffi. LIBRARY_DIR holds libbatpak.so.
 set -eu
 
 check=$1
@@ -100,6 +100,23 @@ check_version() {
     "$scratch/version" || fail "macros and functions differ"
 }
 
+# The code in the header's opening comment: what is indented there.
+check_example() {
+    {
+        printf '#include <stdio.h>\n#include "batpak.h"\nint main(void) {\n'
+        sed -n -e '/\*\//q' -e 's/^ \*     \(.*\)$/    \1/p' "$header"
+        printf '    return 0;\n}\n'
+    } > "$scratch/example.c"
+    "$CC" -std=c99 -Wall -Wextra -pedantic -Werror -I"$root/include" -o "$scratch/example" "$scratch/example.c" \
+        -L"$(dirname "$library")" -lbatpak -Wl,-rpath,"$(dirname "$library")" || fail "it does not compile"
+    rm -rf "$scratch/data"
+    said=$(cd "$scratch" && ./example 2>&1) || fail "it fails"
+    [ -z "$said" ] || fail "it says: $said"
+    [ -n "$(ls "$scratch/data/segments")" ] || fail "it stored nothing"
+    rm -rf "$scratch/data"
+    say "$(wc -l < "$scratch/example.c") lines from the header, compiled and run"
+}
+
 check_cffi() {
     if ! python3 -c 'import cffi' 2> /dev/null; then
         say "SKIPPED: python3 with cffi is not installed"
@@ -109,6 +126,6 @@ check_cffi() {
 }
 
 case $check in
-    symbols | binary | compile | layout | version | cffi) "check_$check" ;;
+    symbols | binary | compile | layout | version | example | cffi) "check_$check" ;;
     *) fail "no such check" ;;
 esac
