@@ -15,8 +15,8 @@ _Noreturn void die(const char *format, ...) __attribute__((format(printf, 1, 2))
 /* Monotonic nanoseconds. */
 uint64_t now_ns(void);
 
-/* Burns time until `until_ns`: events come at their time, whatever the scheduler thinks of sleepers. */
-void spin_until(uint64_t until_ns);
+/* Sleeps until then; returns at once when it has passed. */
+void sleep_until(uint64_t until_ns);
 
 typedef struct samples_t {
     size_t count;

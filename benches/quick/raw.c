@@ -372,7 +372,7 @@ void raw_wakes(uint64_t interval_ns, uint64_t *latencies, size_t n) {
     }
     uint64_t next = now_ns() + 10000000;
     for (size_t i = 0; i < n; i++, next += interval_ns) {
-        spin_until(next);
+        sleep_until(next);
         latencies[i] = now_ns();
         atomic_fetch_add(&wakes.word, 1);
         syscall(SYS_futex, &wakes.word, FUTEX_WAKE_PRIVATE, 1, NULL, NULL, 0);
