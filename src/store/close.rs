@@ -9,8 +9,8 @@ use crate::format::control::{self, Control};
 use crate::index::memory::ControlEntry;
 use crate::io::File;
 
-use super::append::NEXT_SEGMENT_NAME;
 use super::options::LogLevel;
+use super::rotation::NEXT_SEGMENT_NAME;
 use super::{ChildKind, Inner, Store};
 
 impl Store {

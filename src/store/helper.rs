@@ -15,9 +15,10 @@ use crate::io::fork;
 use crate::log::tail::Space;
 
 use super::Inner;
-use super::append::{Appender, NEXT_SEGMENT_NAME};
+use super::append::Appender;
 use super::commit::Extent;
 use super::options::LogLevel;
+use super::rotation::NEXT_SEGMENT_NAME;
 use super::segments::Segment;
 
 /// Segments that may wait for their index before appends wait for the thread: bounds memory.

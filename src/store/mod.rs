@@ -18,6 +18,7 @@ mod options;
 mod recent;
 #[cfg(test)]
 mod regressions;
+mod rotation;
 pub(crate) mod scan;
 mod segments;
 mod signal;
