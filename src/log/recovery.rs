@@ -160,12 +160,12 @@ pub(crate) fn scan_segment<S: Sink>(
                     Control::Mark { segment_base, offset, .. } => {
                         asserted = asserted.max(Some((*segment_base, *offset)))
                     }
-                    Control::Skipped { .. } => {}
+                    Control::FenceCommit { .. } | Control::FenceCancel { .. } | Control::Skipped { .. } => {}
                     _ => {
                         let malformed = Malformed::NewerFormat {
                             what: "control frame type",
                             found: frame_type.into(),
-                            known: control::TYPE_CLOSE.into(),
+                            known: control::TYPE_FENCE_CANCEL.into(),
                         };
                         return Err(damaged(file.path(), offset, sequence, malformed));
                     }

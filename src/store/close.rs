@@ -6,7 +6,6 @@ use std::time::{Duration, Instant};
 
 use crate::error::{Error, Result};
 use crate::format::control::{self, Control};
-use crate::index::memory::ControlEntry;
 use crate::io::File;
 
 use super::options::LogLevel;
@@ -54,14 +53,16 @@ impl Inner {
     /// Ends the log with a CLOSE frame at the file's very end, and leaves the active segment's index beside it.
     fn close_log(&self) -> Result<()> {
         self.helper.stop();
-        self.helper.finish(self);
         let bound = match &mut *self.lock_appender() {
             Some(appender) => {
                 appender.closed = true;
+                self.cancel_all_fences(appender);
                 appender.next_sequence
             }
             None => return Ok(()),
         };
+        // Segments that open fences kept from it.
+        self.helper.finish(self);
         let committed = self.commit(bound);
         let mut guard = self.lock_appender();
         let Some(appender) = guard.as_mut() else { return Ok(()) };
@@ -69,17 +70,12 @@ impl Inner {
             if !appender.needs_close {
                 return Ok(());
             }
-            appender.tail.reserve_last(control::CLOSE_BYTES as u64)?;
-            let offset = appender.tail.offset();
+            let first = control::MARK_BYTES as u64 + appender.fences.owed_bytes();
+            appender.tail.reserve_last(first + control::CLOSE_BYTES as u64)?;
+            self.write_first(appender);
             let frame = Control::Close { epoch: appender.epoch, time_us: appender.last_time_us };
-            self.write_control(appender, &frame);
-            appender.index.push_control(ControlEntry {
-                offset,
-                sequence: appender.next_sequence,
-                frame_type: control::TYPE_CLOSE,
-            });
+            self.write_indexed(appender, &frame);
             appender.tail.flush(false)?;
-            appender.index.set_log_end(appender.tail.offset());
             let file = appender.tail.space().file();
             file.set_length(appender.tail.offset())?;
             file.sync_data()?;

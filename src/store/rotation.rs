@@ -52,7 +52,7 @@ impl Inner {
         appender.tail.move_to(Arc::new(space), &self.store_id, base, header.epoch, SEGMENT_HEADER_BYTES as u64);
         appender.rotations += 1;
         self.seals.fetch_add(1, Ordering::Release);
-        self.helper.seal(left);
+        self.helper.seal(left, base);
         Ok(())
     }
 
@@ -104,6 +104,7 @@ impl Inner {
         let left = longer[longer.len() - 1].clone();
         longer.push(segment);
         *segments = Arc::new(longer);
+        self.segments_version.fetch_add(1, Ordering::Release);
         left
     }
 }
