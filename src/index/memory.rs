@@ -175,6 +175,12 @@ impl Heads {
         is_known.then(|| self.head(stream))
     }
 
+    /// The head of a stream that has a live event here.
+    pub fn live_head(&self, stream: u32) -> Option<StreamHead> {
+        let head = self.heads.get(stream as usize)?;
+        (head.last.load(Relaxed) != 0).then(|| self.head(stream))
+    }
+
     /// Says what the head is of a stream that has no live event here.
     pub fn set_head(&self, stream: u32, known: StreamHead) {
         let head = self.heads.make(stream as usize);
@@ -381,11 +387,6 @@ impl MemoryIndex {
     #[inline]
     pub fn push_key(&self, hash: u64, ordinal: u32) {
         debug_assert_eq!(ordinal + 1, self.count.load(Relaxed));
-        self.remember_key(hash, ordinal);
-    }
-
-    /// Remembers the key of an event that is newer than all others with a key.
-    pub(super) fn remember_key(&self, hash: u64, ordinal: u32) {
         self.keys.get_or_init(|| Box::new(KeyTable::new())).push(hash, ordinal);
     }
 
