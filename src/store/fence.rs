@@ -404,11 +404,12 @@ impl Inner {
             });
             let segments = self.segments();
             let start = segments.partition_point(|segment| segment.base <= fence.first).saturating_sub(1);
-            for segment in &segments[start..] {
+            for (at, segment) in segments.iter().enumerate().skip(start) {
                 // None of these is indexed: see the invariants.
                 let Some(Index::Memory(index)) = segment.open_index() else { continue };
                 index.cancel(&fence.ranges);
-                for (entity, owned) in &entities {
+                let end = segments.get(at + 1).map_or(u64::MAX, |next| next.base);
+                for (entity, owned) in entities.iter().filter(|(_, owned)| owned.first < end) {
                     index.rewind(self.name_hash(entity), entity, owned.first, Some(owned.head));
                 }
             }

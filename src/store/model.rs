@@ -146,7 +146,7 @@ impl World {
             entity,
             scope: SCOPES[random.below(SCOPES.len())],
             kind: 0x1000 + random.below(3) as u32,
-            payload: (random.next() as u8, if random.chance(0) { 150_000 } else { 1 + random.below(200) }),
+            payload: (random.next() as u8, if random.chance(8) { 150_000 } else { 1 + random.below(200) }),
             key: None,
             causes: Vec::new(),
             batch_causes: Vec::new(),
