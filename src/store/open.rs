@@ -32,6 +32,8 @@ const LOCK_NAME: &str = "LOCK";
 const STORE_NAME: &str = "STORE";
 const STORE_TEMPORARY_NAME: &str = "STORE.tmp";
 const SEGMENTS_NAME: &str = "segments";
+/// The directory of checkpoints, which this room only clears of what a kill left.
+const CURSORS_NAME: &str = "cursors";
 
 /// What STORE says, or the segments in its place.
 struct Identity {
@@ -84,14 +86,22 @@ impl Store {
             .collect();
         bases.sort_unstable();
         if write {
-            for entry in entries.iter().filter(|entry| !entry.is_directory && entry.name.ends_with(".tmp")) {
-                storage.remove(&directory.join(&entry.name))?;
-            }
+            remove_temporaries(&*storage, &directory, &entries)?;
+            let cursors = path.join(CURSORS_NAME);
+            remove_temporaries(&*storage, &cursors, &storage.list(&cursors)?.unwrap_or_default())?;
         }
         let make_sink = |header: &SegmentHeader| MemorySink::new(header);
         let recovered = recover(&*storage, &directory, &identity.store_id, &bases, write, make_sink)?;
         assemble(path, options, locks, &identity, recovered)
     }
+}
+
+/// Removes what was being made when an earlier opening ended: nobody else can be making it while the locks are held.
+fn remove_temporaries(storage: &dyn Storage, directory: &Path, entries: &[Entry]) -> Result<()> {
+    for entry in entries.iter().filter(|entry| !entry.is_directory && entry.name.ends_with(".tmp")) {
+        storage.remove(&directory.join(&entry.name))?;
+    }
+    Ok(())
 }
 
 /// Refuses a directory that is no store, and one that is when it must not be.
