@@ -519,6 +519,24 @@ mod tests {
         sorted
     }
 
+    /// The same index with cancelled ordinals and a key at every third event; some share a hash.
+    fn with_keys_and_cancelled(mut index: IndexContent, cancelled: &[Range<u32>]) -> IndexContent {
+        let sequence = |ordinal: u32| index.base + u64::from(ordinal);
+        index.cancelled = cancelled.iter().map(|range| (sequence(range.start), sequence(range.end))).collect();
+        for stream in 0..index.names.len() {
+            let is_live = |ordinal: u32| !cancelled.iter().any(|range| range.contains(&ordinal));
+            if !(0..).zip(&index.streams_of).any(|(ordinal, &of)| of as usize == stream && is_live(ordinal)) {
+                index.first_clocks[stream] = 0;
+                index.last_clocks[stream] = 0;
+                index.last_sequences[stream] = 0;
+            }
+        }
+        let key = |ordinal: u32| (name_hash(&STORE, &(ordinal % 100).to_le_bytes()), ordinal);
+        index.keys = (0..index.offsets.len() as u32).step_by(3).map(key).collect();
+        index.keys.sort_unstable();
+        index
+    }
+
     const NAMES: [&[u8]; 6] = [b"user:zoe", b"user:al", b"user:alice", b"user:a", b"user:alicf", b"user:\xC3\xBC"];
 
     #[test]
@@ -527,6 +545,24 @@ mod tests {
         let file = index.encode(&STORE);
         assert_eq!(file.len() % PAGE_BYTES, 0);
         assert_eq!(IndexContent::decode(&file, &STORE, 1000), Ok(sorted(&index)));
+    }
+
+    /// Keys, ranges and streams without a live event come back as they were, and such a stream is not in the filter.
+    #[test]
+    fn keys_and_cancelled_ranges_round_trip() {
+        let by_stream = |i: u32| if i < 40 { 5 } else { i % 5 };
+        for cancelled in [&[0..40][..], &[0..40, 699..700], &[3..4, 5..9, 690..700], &[0..700]] {
+            let index = with_keys_and_cancelled(index_of(700, &NAMES, by_stream), cancelled);
+            let file = index.encode(&STORE);
+            assert_eq!(IndexContent::decode(&file, &STORE, 1000), Ok(sorted(&index)));
+            assert!(IndexContent::find_stream(&file, &STORE, 1000, NAMES[5]).is_ok_and(|found| found.is_some()));
+            let content = checked_content(&file, &STORE, 1000).unwrap();
+            let header = IndexHeader::decode(&content).unwrap();
+            let filter = Sections { header: &header, content: &content }.bytes(index::FILTER);
+            if cancelled[0] == (0..40) {
+                assert!(!filter_contains(filter, name_hash(&STORE, NAMES[5])));
+            }
+        }
     }
 
     #[test]
@@ -584,7 +620,7 @@ mod tests {
     /// Damage under right checksums: made by a faulty writer, or by hand.
     #[test]
     fn hostile_contents_never_panic() {
-        let index = index_of(300, &NAMES, |i| i % 6);
+        let index = with_keys_and_cancelled(index_of(300, &NAMES, |i| i.min(5 + i % 5) % 6), &[4..6, 200..203]);
         let content = checked_content(&index.encode(&STORE), &STORE, 1000).unwrap();
         let length = IndexHeader::decode(&content).unwrap().stream_length as usize;
         for at in 0..length {
@@ -605,12 +641,22 @@ mod tests {
         fn indexes_round_trip(
             names in prop::collection::btree_set(prop::collection::vec(any::<u8>(), 1..12), 1..40),
             picks in prop::collection::vec(any::<prop::sample::Index>(), 0..400),
+            cancelled in prop::collection::btree_set(0..400u32, 0..40),
         ) {
             let names: Vec<&[u8]> = names.iter().rev().map(Vec::as_slice).collect();
             let streams: Vec<u32> = picks.iter().map(|pick| pick.index(names.len()) as u32).collect();
             let index = index_of(streams.len() as u32, &names, |i| streams[i as usize]);
-            let file = index.encode(&STORE);
-            prop_assert_eq!(IndexContent::decode(&file, &STORE, 1000), Ok(sorted(&index)));
+            let mut ranges: Vec<Range<u32>> = Vec::new();
+            for &ordinal in cancelled.iter().filter(|&&ordinal| (ordinal as usize) < streams.len()) {
+                match ranges.last_mut() {
+                    Some(last) if last.end == ordinal => last.end += 1,
+                    _ => ranges.push(ordinal..ordinal + 1),
+                }
+            }
+            for index in [with_keys_and_cancelled(index.clone(), &ranges), index] {
+                let file = index.encode(&STORE);
+                prop_assert_eq!(IndexContent::decode(&file, &STORE, 1000), Ok(sorted(&index)));
+            }
         }
     }
 

@@ -170,3 +170,121 @@ impl KeyTable {
         self.keys.bytes() + self.buckets.bytes()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use std::time::Instant;
+
+    fn mixed(i: u64) -> u64 {
+        let h = (i + 1).wrapping_mul(0x9E37_79B9_7F4A_7C15);
+        (h ^ h >> 29).wrapping_mul(0xBF58_476D_1CE4_E5B9)
+    }
+
+    fn found(table: &KeyTable, hash: u64, from: u32) -> Vec<u32> {
+        let mut found = Vec::new();
+        table.find(hash, from, &mut found);
+        found
+    }
+
+    proptest! {
+        /// The table finds what a list would, with equal hashes, hashes that differ in high bits alone, and after truncation.
+        #[test]
+        fn a_table_finds_what_a_list_would(
+            picks in prop::collection::vec((0..40u64, 1..4u32), 0..60),
+            spread in 1..5000u32,
+            cut in 0..200u32,
+        ) {
+            let hash = |pick: u64| if pick < 20 { mixed(pick) } else { pick << 40 };
+            let table = KeyTable::new();
+            let mut list = Vec::new();
+            let mut ordinal = 0;
+            for &(pick, step) in &picks {
+                // Others in between, so that buckets are split.
+                for filler in 0..spread / 60 {
+                    table.push(mixed(1 << 30 | u64::from(ordinal + filler)), ordinal);
+                }
+                ordinal += step;
+                table.push(hash(pick), ordinal);
+                list.push((hash(pick), ordinal));
+                ordinal += 1;
+            }
+            for cut in [u32::MAX, cut] {
+                table.truncate(cut);
+                list.retain(|key| key.1 < cut);
+                for (pick, from) in (0..40).flat_map(|pick| [(pick, 0), (pick, ordinal / 2)]) {
+                    let expected: Vec<u32> =
+                        list.iter().filter(|key| key.0 == hash(pick) && key.1 >= from).map(|key| key.1).collect();
+                    prop_assert_eq!(found(&table, hash(pick), from), expected);
+                }
+                prop_assert!(table.all().iter().all(|key| key.1 < cut));
+            }
+            table.push(hash(0), u32::MAX - 1);
+            prop_assert_eq!(found(&table, hash(0), ordinal), [u32::MAX - 1]);
+        }
+    }
+
+    /// A key costs 20 bytes, whatever their number.
+    #[test]
+    fn a_key_takes_twenty_bytes() {
+        let table = KeyTable::new();
+        (0..300_000).for_each(|i| table.push(mixed(i.into()), i));
+        assert!(table.bytes() <= 300_000 * 20 + 2 * 4096 * 20, "{} bytes", table.bytes());
+        assert_eq!(table.len(), 300_000);
+    }
+
+    /// A reader finds every key that was there when it began, while the writer splits buckets under it.
+    #[test]
+    fn readers_miss_no_key_while_buckets_are_split() {
+        let table = KeyTable::new();
+        std::thread::scope(|scope| {
+            for thread in 0..2 {
+                let table = &table;
+                scope.spawn(move || {
+                    let mut at = thread;
+                    loop {
+                        let count = table.len();
+                        if count > 0 {
+                            at = mixed(at) % u64::from(count);
+                            assert_eq!(found(table, mixed(at), 0), [at as u32]);
+                        }
+                        if count == 60_000 {
+                            break;
+                        }
+                    }
+                });
+            }
+            (0..60_000).for_each(|i| table.push(mixed(i.into()), i));
+        });
+    }
+
+    /// Not a test: `cargo test --release cost_of_a_key -- --ignored --nocapture` prints it.
+    #[test]
+    #[ignore = "a measurement"]
+    fn cost_of_a_key() {
+        for _ in 0..3 {
+            let (table, mut hits) = (KeyTable::new(), Vec::new());
+            let start = Instant::now();
+            (0..280_000).for_each(|i| table.push(mixed(i.into()), i));
+            let pushed = start.elapsed() / 280_000;
+            let start = Instant::now();
+            (0..280_000).for_each(|i| table.find(mixed(i + (1 << 40)), 0, &mut hits));
+            let absent = start.elapsed() / 280_000;
+            let start = Instant::now();
+            (0..280_000).for_each(|i| table.find(mixed(i), 0, &mut hits));
+            let present = start.elapsed() / 280_000;
+            assert_eq!(hits.len(), 280_000);
+            let table = KeyTable::new();
+            let start = Instant::now();
+            (0..280_000).for_each(|i| {
+                table.find(mixed(i), 0, &mut hits);
+                table.push(mixed(i), i as u32);
+            });
+            let both = start.elapsed() / 280_000;
+            println!(
+                "push {pushed:?}, find an absent key {absent:?}, a present one {present:?}; find and push {both:?}"
+            );
+        }
+    }
+}

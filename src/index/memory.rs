@@ -443,8 +443,9 @@ impl MemoryIndex {
         self.read_cancelled().as_slice().to_vec()
     }
 
-    /// Takes the entity's events from `from_sequence` on out of its stream, newest first. They keep their places and their stream's number.
-    /// `known` is the stream's head afterwards; without it the events that are left here tell, and if there is none, the head is unknown.
+    /// Takes the entity's events from `from_sequence` on out of its stream: its own first event under a fence, for it may have live ones behind
+    /// the fence's first. They keep their places and their stream's number. `known` is the stream's head afterwards; without it the events that
+    /// are left here tell, and if there is none, the head is unknown.
     pub fn rewind(&self, hash: u64, entity: &[u8], from_sequence: u64, known: Option<StreamHead>) {
         let Some(stream) = self.heads.find(hash, entity) else { return };
         let head = self.heads.heads.make(stream as usize);

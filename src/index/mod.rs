@@ -11,6 +11,8 @@ pub(crate) mod memory;
 pub(crate) mod pages;
 mod ranges;
 pub(crate) mod sealed;
+#[cfg(test)]
+mod tests;
 
 use std::ops::Range;
 

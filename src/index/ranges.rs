@@ -63,3 +63,47 @@ impl Ranges {
         (self.ranges.capacity() * size_of::<(u64, u64)>()) as u64
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        /// Whatever the order in which ranges come, and however often, they say the same as a mark on every sequence.
+        #[test]
+        fn ranges_are_marks_on_sequences(
+            batches in prop::collection::vec(prop::collection::vec((90..135u64, 0..9u64), 0..6), 0..6),
+            cut in 95..130u64,
+        ) {
+            let mut ranges = Ranges::default();
+            let mut marks = [false; 200];
+            for batch in &batches {
+                let batch: Vec<(u64, u64)> = batch.iter().map(|&(start, length)| (start, start + length)).collect();
+                ranges.add(&batch, 100..130);
+                ranges.add(&batch, 100..130);
+                for &(start, end) in &batch {
+                    (start.max(100)..end.min(130)).for_each(|sequence| marks[sequence as usize] = true);
+                }
+                prop_assert!(ranges.as_slice().is_sorted_by(|a, b| a.1 < b.0));
+            }
+            for step in 0..2 {
+                for from in 95..132u64 {
+                    prop_assert_eq!(ranges.contains(from), marks[from as usize]);
+                    for to in from.saturating_sub(2)..132 {
+                        let mut found = Vec::new();
+                        ranges.within(from, to, &mut found);
+                        prop_assert!(found.iter().all(|(start, end)| start < end));
+                        let sequences: Vec<u64> = found.iter().flat_map(|&(start, end)| start..end).collect();
+                        let marked: Vec<u64> = (from..to).filter(|&sequence| marks[sequence as usize]).collect();
+                        prop_assert_eq!(sequences, marked);
+                    }
+                }
+                if step == 0 {
+                    ranges.truncate(cut);
+                    marks[cut as usize..].fill(false);
+                }
+            }
+        }
+    }
+}
