@@ -1,6 +1,7 @@
 //! What a refused or interrupted call leaves behind must not be met again later.
 
 use super::*;
+use crate::format::frame;
 use crate::io::sim::Operation;
 
 /// Guards: a rotation that fails behind its rename (no descriptor is left) leaves a segment file under its final name. Later events of
@@ -62,4 +63,46 @@ fn an_epoch_is_not_begun_behind_a_close_that_is_not_durable() {
             }
         }
     }
+}
+
+/// Guards: an event whose time goes back ends the log, but was counted: everything appended behind it stood one place off in the index.
+#[test]
+fn a_frame_that_breaks_the_order_of_time_is_cut_before_it_counts() {
+    let disk = SimStorage::new(1);
+    let store = open_sim(&disk);
+    append(&store, "a", b"kept", Durability::Storage).unwrap();
+    let (offset, seed, earlier) = {
+        let guard = store.inner.lock_appender();
+        let appender = guard.as_ref().unwrap();
+        (appender.tail.offset(), appender.tail.seed(), appender.last_time_us - 1)
+    };
+    let payload = b"of another clock";
+    let fields = frame::EventFields {
+        sequence: 1,
+        clock: 1,
+        time_us: earlier,
+        prev_sequence: 0,
+        kind: 0x1001,
+        schema: 0,
+        more: false,
+        continued: false,
+        entity: b"a",
+        scope: b"s",
+        correlation: frame::Correlation::Own,
+        causes: &[],
+        payload,
+        payload_crc: crc32c::crc32c(payload),
+        key: None,
+        fence: None,
+    };
+    let mut bytes = vec![0; frame::event_length_max(1, 1, 0, payload.len())];
+    let length = frame::encode_event(&mut bytes, &fields, seed, store.id().tag());
+    let disk = disk.crash_keep_all();
+    let file = disk.open_write(&segment_path(0)).unwrap().unwrap();
+    file.write_at(&bytes[..length], offset).unwrap();
+    let store = open_sim(&disk);
+    assert_eq!(store.watermarks().appended, 1);
+    append(&store, "a", b"after", Durability::Storage).unwrap();
+    assert_eq!(payloads(&store), [&b"kept"[..], b"after"]);
+    assert_eq!(payloads(&open_sim(&disk.crash_keep_all())), [&b"kept"[..], b"after"]);
 }
