@@ -648,13 +648,15 @@ impl Inner {
             return Ok(());
         }
         let offset = appender.tail.offset();
-        let close = offset - control::CLOSE_BYTES.min(offset as usize - SEGMENT_HEADER_BYTES) as u64;
-        {
-            // If the sync of the CLOSE here failed, its bytes may be there to be seen and yet never be written: they are written again.
+        if !appender.needs_close {
+            // The CLOSE here may be in the page cache only: by a kill before its sync, or by a sync that failed and dropped its bytes, which
+            // are then never written unless they are written again. EPOCH says that it is durable, so it is synced first.
+            let close = offset - control::CLOSE_BYTES.min(offset as usize - SEGMENT_HEADER_BYTES) as u64;
             let file = appender.tail.space().file();
             let mut bytes = [0; control::CLOSE_BYTES];
             let read = file.read_at(&mut bytes[..(offset - close) as usize], close)?;
             file.write_at(&bytes[..read], close)?;
+            file.sync_data()?;
         }
         let epoch = appender.epoch + 1;
         appender.tail.set_epoch(&self.store_id, epoch);

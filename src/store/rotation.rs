@@ -80,6 +80,8 @@ impl Inner {
             Ok(file) => Ok(ahead.reopened(Arc::new(LatchedFile::new(file, self.latch.clone())))),
             Err(error) => {
                 let _ = self.storage.remove(&temporary);
+                // The rename may have happened. A segment that begins where the old one goes on would make that one's events unreadable.
+                self.storage.remove(&path).inspect_err(|error| self.latch.trip(error))?;
                 Err(error)
             }
         }
