@@ -117,9 +117,7 @@ pub unsafe extern "C" fn batpak_fence_append(
     err: *mut *mut batpak_error_t,
 ) -> batpak_status_t {
     // SAFETY: P.
-    unsafe {
-        guard::on(fence, err, |fence| Request::new(items, n, options, receipts)?.append(Target::Fence(fence)))
-    }
+    unsafe { guard::on(fence, err, |fence| Request::new(items, n, options, receipts)?.append(Target::Fence(fence))) }
 }
 
 /// Makes all events of a fence visible, at once. A fence that is committed already is BATPAK_OK.

@@ -528,11 +528,7 @@ pub unsafe extern "C" fn batpak_store_append(
     err: *mut *mut batpak_error_t,
 ) -> batpak_status_t {
     // SAFETY: P.
-    unsafe {
-        guard::on(store, err, |store| {
-            Request::new(items, n, options, receipts)?.append(Target::Store(store))
-        })
-    }
+    unsafe { guard::on(store, err, |store| Request::new(items, n, options, receipts)?.append(Target::Store(store))) }
 }
 
 /// Appends one event, with the store's durability and without causes: the short form of batpak_store_append.
@@ -976,7 +972,12 @@ impl Request {
     }
 
     #[inline]
-    fn write_receipts(&self, target: Target<'_>, events: &[NewEvent<'_>], answers: &[Receipt]) -> Result<batpak_status_t> {
+    fn write_receipts(
+        &self,
+        target: Target<'_>,
+        events: &[NewEvent<'_>],
+        answers: &[Receipt],
+    ) -> Result<batpak_status_t> {
         if self.receipts.is_null() {
             return Ok(BATPAK_OK);
         }

@@ -393,7 +393,7 @@ impl SealedIndex {
     /// pages: the hashes are uniform, so a hash says where it stands.
     pub fn find_keys(&self, hash: u64, found: &mut Vec<u32>) -> Result<()> {
         let section = self.section(index::KEYS);
-        let rows_in = |distance: u64| (u128::from(distance) * u128::from(section.count) >> 64) as u64;
+        let rows_in = |distance: u64| ((u128::from(distance) * u128::from(section.count)) >> 64) as u64;
         let guess = |seen: Option<(u64, &Row)>| match seen {
             None => Some(rows_in(hash)),
             Some((place, row)) => {

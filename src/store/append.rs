@@ -216,6 +216,14 @@ const SCRATCH_ITEMS_KEPT: usize = 4096;
 /// The most that one batch may need: its frames are buffered whole.
 const BATCH_BYTES_MAX: u64 = 2 << 30;
 
+/// On what terms a batch is appended.
+#[derive(Debug, Clone, Copy)]
+struct Terms<'a> {
+    /// `None` under a fence.
+    durability: Option<Durability>,
+    fence: Option<&'a FenceKey>,
+}
+
 /// How far the numbering of a batch is.
 #[derive(Debug, Default)]
 struct Progress {
@@ -318,6 +326,7 @@ impl Inner {
             Some(_) => None,
             None => Some(durability.unwrap_or(self.options.durability)),
         };
+        let terms = Terms { durability, fence };
         scratch.clear();
         for (index, event) in events.iter().enumerate() {
             let prepared = item(self.prepare(event, index, fence, &mut scratch.references), index, events.len())?;
@@ -335,7 +344,7 @@ impl Inner {
         let mut bound = 0;
         if scratch.items.iter().any(Prepared::is_new) {
             let mut appender = self.make_ready(events, scratch, fence)?;
-            bound = self.encode(&mut appender, events, scratch, durability, fence, now_us, receipts)?;
+            bound = self.encode(&mut appender, events, scratch, terms, now_us, receipts)?;
         }
         self.answer_duplicates(scratch, receipts);
         // What was there before is waited for as if it were new.
@@ -448,11 +457,7 @@ impl Inner {
     }
 
     /// How a cause is stored, and the correlation id to inherit from it (none from another store's event).
-    fn resolve_cause(
-        &self,
-        cause: EventId,
-        fence: Option<&FenceKey>,
-    ) -> Result<(Reference, Option<EventId>)> {
+    fn resolve_cause(&self, cause: EventId, fence: Option<&FenceKey>) -> Result<(Reference, Option<EventId>)> {
         if cause.tag() != self.tag || !cause.is_well_formed() {
             return Ok((Reference::Foreign(cause), None));
         }
@@ -717,8 +722,7 @@ impl Inner {
         guard: &mut Option<Appender>,
         events: &[NewEvent<'_>],
         scratch: &mut Scratch,
-        durability: Option<Durability>,
-        fence: Option<&FenceKey>,
+        Terms { durability, fence }: Terms<'_>,
         now_us: i64,
         receipts: &mut [Receipt],
     ) -> Result<u64> {

@@ -437,7 +437,8 @@ impl Inner {
     /// As [`Inner::expire_fences`], with the lock held.
     pub(super) fn expire_locked(&self, appender: &mut Appender) {
         let now = Instant::now();
-        while let Some(token) = appender.fences.open.iter().find(|fence| fence.deadline <= now).map(|fence| fence.token) {
+        while let Some(token) = appender.fences.open.iter().find(|fence| fence.deadline <= now).map(|fence| fence.token)
+        {
             self.cancel_open(appender, token, EXPIRED);
         }
     }
@@ -462,7 +463,8 @@ impl Inner {
         let marks = &self.marks;
         let deadline = appender.fences.open.iter().map(|fence| fence.deadline).min();
         // A microsecond late rather than early.
-        let micros = deadline.map_or(u64::MAX, |at| at.saturating_duration_since(self.opened_at).as_micros() as u64 + 1);
+        let micros =
+            deadline.map_or(u64::MAX, |at| at.saturating_duration_since(self.opened_at).as_micros() as u64 + 1);
         marks.fence_deadline_us.store(micros, Ordering::Release);
         marks.open_floor.store(appender.fences.open_floor(), Ordering::Release);
         self.helper.set_open_floor(appender.fences.open_floor());

@@ -287,12 +287,7 @@ fn difference_of_items(first: &NewEvent<'_>, second: &NewEvent<'_>, scratch: &Sc
 }
 
 /// What sets the event apart from the item; `None` when it is the same append, done before.
-fn difference(
-    found: &DecodedEvent<'_>,
-    events: &[NewEvent<'_>],
-    scratch: &Scratch,
-    at: usize,
-) -> Option<&'static str> {
+fn difference(found: &DecodedEvent<'_>, events: &[NewEvent<'_>], scratch: &Scratch, at: usize) -> Option<&'static str> {
     let event = &events[at];
     let cause_of = |&cause: &u32| scratch.original_of(cause as usize);
     let mut causes = found.causes.ids();

@@ -309,7 +309,8 @@ impl Store {
             segments_sealed: self.seals(),
             bytes_on_disk: files.iter().map(|file| file.length).sum(),
             entities_in_memory,
-            memory_bytes: segments.iter().filter_map(|s| s.open_index()).map(|index| index.bytes()).sum(),
+            memory_bytes: inner.keys.bytes()
+                + segments.iter().filter_map(|s| s.open_index()).map(|index| index.bytes()).sum::<u64>(),
             cursors_open: of_kind(ChildKind::Cursor),
             workers_running: of_kind(ChildKind::Worker),
             syncs: inner.syncs.load(Ordering::Relaxed),

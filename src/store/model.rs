@@ -270,9 +270,8 @@ impl World {
                 outcomes.push(Outcome::Same(keys[&key[..]]));
                 continue;
             }
-            let old = self.log.iter().rposition(|entry| {
-                entry.key.as_ref() == Some(key) && entry.state != State::Cancelled
-            });
+            let old =
+                self.log.iter().rposition(|entry| entry.key.as_ref() == Some(key) && entry.state != State::Cancelled);
             let Some(old) = old else {
                 outcomes.push(Outcome::New);
                 continue;
@@ -310,9 +309,8 @@ impl World {
         let mut clocks: HashMap<&str, Option<u64>> = HashMap::new();
         for (draft, outcome) in drafts.iter().zip(&outcomes).filter(|(_, outcome)| **outcome == Outcome::New) {
             let _ = outcome;
-            let last = clocks
-                .entry(draft.entity)
-                .or_insert_with(|| self.last_of(draft.entity).map(|at| self.log[at].clock));
+            let last =
+                clocks.entry(draft.entity).or_insert_with(|| self.last_of(draft.entity).map(|at| self.log[at].clock));
             let met = match draft.expected {
                 Expected::Any => true,
                 Expected::NoStream => last.is_none(),
@@ -477,7 +475,11 @@ impl World {
         let store = open(&self.disk);
         let left = store.watermarks().appended as usize;
         let owed = self.log.iter().rposition(|entry| entry.durable || entry.kept && !power_loss).map_or(0, |at| at + 1);
-        assert!(left >= owed && left <= self.log.len(), "{left} of {} events left, {owed} were promised", self.log.len());
+        assert!(
+            left >= owed && left <= self.log.len(),
+            "{left} of {} events left, {owed} were promised",
+            self.log.len()
+        );
         assert!(left == self.log.len() || self.log[left].begins, "half a batch");
         self.log.truncate(left);
         let soft = std::mem::take(&mut self.soft_fences);
@@ -515,10 +517,7 @@ impl World {
         for entity in ENTITIES {
             assert_eq!(read(store, &all().with_entity(entity.to_owned())), of(&|e| e.entity == entity), "{entity}");
         }
-        assert_eq!(
-            read(store, &all().with_entity_prefix("a")),
-            of(&|e| e.entity == "a" || e.entity.starts_with("a:"))
-        );
+        assert_eq!(read(store, &all().with_entity_prefix("a")), of(&|e| e.entity == "a" || e.entity.starts_with("a:")));
         assert_eq!(read(store, &all().with_scope("t")), of(&|e| e.scope == "t"));
     }
 }
