@@ -734,8 +734,8 @@ impl Inner {
         let fence_id = fence.and_then(|fence| appender.fences.id(fence, first));
         self.write_first(appender);
         let mut sequence = first;
-        for at in 0..=last {
-            let (event, prepared) = (&events[at], scratch.items[at]);
+        for (at, event) in events.iter().enumerate().take(last + 1) {
+            let prepared = scratch.items[at];
             if !prepared.is_new() {
                 continue;
             }
