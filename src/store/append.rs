@@ -350,11 +350,12 @@ impl Inner {
         // What was there before is waited for as if it were new.
         bound = scratch.originals.iter().map(|original| original.sequence + 1).fold(bound, u64::max);
         match durability {
-            Some(Durability::Storage) => self.commit(bound)?,
+            Some(Durability::Storage) if scratch.originals.is_empty() => self.commit(bound)?,
+            Some(Durability::Storage) => self.commit_decided(bound)?,
             Some(Durability::Process) | None => self.signals.publish(),
         }
         if !scratch.originals.is_empty() {
-            self.tell_durability(receipts);
+            self.tell_durability(durability, scratch, receipts);
         }
         self.helper.throttle(self);
         Ok(())
@@ -384,14 +385,17 @@ impl Inner {
 
     /// What duplicates survive by now.
     #[cold]
-    fn tell_durability(&self, receipts: &mut [Receipt]) {
+    fn tell_durability(&self, asked: Option<Durability>, scratch: &Scratch, receipts: &mut [Receipt]) {
         let (durable, floor) =
-            (self.marks.durable.load(Ordering::Acquire), self.marks.open_floor.load(Ordering::Acquire));
-        for receipt in receipts.iter_mut().filter(|receipt| receipt.duplicate && receipt.durability.is_none()) {
-            receipt.durability = match receipt.sequence {
-                // Of the caller's own fence, which is not decided.
-                sequence if sequence >= floor => None,
-                sequence if sequence < durable => Some(Durability::Storage),
+            (self.marks.durable.load(Ordering::Acquire), self.marks.seal_floor.load(Ordering::Acquire));
+        for (at, receipt) in receipts.iter_mut().enumerate() {
+            let Some(original) = scratch.original_of(at) else { continue };
+            // A fence's event may be durable while its commit is not.
+            let bound = if original.is_fenced { durable.min(floor) } else { durable };
+            receipt.durability = match asked {
+                _ if original.is_undecided => None,
+                Some(Durability::Storage) => asked,
+                _ if original.sequence < bound => Some(Durability::Storage),
                 _ => Some(Durability::Process),
             };
         }
@@ -497,8 +501,11 @@ impl Inner {
                 // Numbers are a segment's own.
                 progress = Progress { rotations: Some(appender.rotations), ..Progress::default() };
             }
-            if !appender.fences.is_empty() {
-                self.expire_locked(appender);
+            if !appender.fences.is_empty() && self.fence_is_over() {
+                drop(guard);
+                self.expire_fences();
+                guard = self.lock_appender();
+                continue;
             }
             if let Some(fence) = fence {
                 appender.fences.check_open(fence)?;
@@ -510,12 +517,17 @@ impl Inner {
                     continue;
                 }
                 Numbered::UnknownEntity => {
+                    let cancels = appender.fences.cancels();
                     drop(guard);
                     let (hash, entity) = (scratch.items[progress.items].entity_hash, events[progress.items].entity);
                     let head = self.find_head(hash, entity)?;
                     guard = self.lock_appender();
-                    // Only if no segment was sealed meanwhile does the look-up cover all but the active one.
-                    if let Some(appender) = guard.as_mut().filter(|now| Some(now.rotations) == progress.rotations) {
+                    // Only if no segment was left meanwhile does the look-up cover all but the active one, and only if no fence was
+                    // cancelled is what it found still so.
+                    let is_current = |now: &&mut Appender| {
+                        Some(now.rotations) == progress.rotations && now.fences.cancels() == cancels
+                    };
+                    if let Some(appender) = guard.as_mut().filter(is_current) {
                         let heads = appender.index.heads();
                         match heads.find(hash, entity) {
                             None => {

@@ -49,6 +49,15 @@ impl Inner {
         self.commit_to(bound, ticket, Extent::All)
     }
 
+    /// As [`Inner::commit`], and once the fences that were committed and have events below `bound` are so durably.
+    pub(super) fn commit_decided(&self, bound: u64) -> Result<()> {
+        if bound <= self.marks.seal_floor.load(Ordering::Acquire) {
+            return self.commit(bound);
+        }
+        let ticket = self.lock_appender().as_ref().map_or(0, |appender| appender.ticket);
+        self.commit_until(bound, ticket)
+    }
+
     /// Makes the segments that were left durable, up to `bound`.
     pub(super) fn commit_sealed(&self, bound: u64) -> Result<()> {
         self.commit_to(bound, 0, Extent::Sealed)

@@ -117,6 +117,8 @@ struct Owned {
 #[derive(Debug, Default)]
 pub(crate) struct FenceTable {
     tokens: u64,
+    /// How many fences with events were cancelled: heads read without the lock may have been rewound since.
+    cancels: u64,
     open: Vec<OpenFence>,
     settling: Vec<Settling>,
     /// Entities of open fences.
@@ -152,13 +154,18 @@ impl FenceTable {
         self.owned.get(entity).map(|owned| owned.head)
     }
 
-    /// Whether an undecided fence other than `own` has the event.
-    fn is_pending(&self, sequence: u64, own: Option<u64>) -> bool {
-        let has = |fence: &OpenFence| {
+    /// How often heads were rewound.
+    pub fn cancels(&self) -> u64 {
+        self.cancels
+    }
+
+    /// The undecided fence that has the event.
+    fn undecided_of(&self, sequence: u64) -> Option<u64> {
+        let has = |fence: &&OpenFence| {
             let after = fence.ranges.partition_point(|range| range.0 <= sequence);
             after > 0 && sequence < fence.ranges[after - 1].1
         };
-        self.open.iter().any(|fence| Some(fence.token) != own && has(fence))
+        self.open.iter().find(has).map(|fence| fence.token)
     }
 
     /// The fence of the key while it is open.
@@ -250,10 +257,6 @@ impl FenceKey {
             EXPIRED => Some(Error::FenceExpired { timeout_ms: self.timeout.as_millis() as u64 }),
             _ => Some(Error::FenceDecided { outcome: "cancelled" }),
         }
-    }
-
-    pub(super) fn token(&self) -> u64 {
-        self.token
     }
 }
 
@@ -395,6 +398,7 @@ impl Inner {
         let Some(at) = appender.fences.open.iter().position(|fence| fence.token == token) else { return };
         let fence = appender.fences.open.swap_remove(at);
         if fence.first != u64::MAX {
+            appender.fences.cancels += 1;
             let mut entities = Vec::new();
             appender.fences.owned.retain(|entity, owned| {
                 if owned.token == token {
@@ -422,25 +426,25 @@ impl Inner {
         self.fences_changed(appender);
     }
 
-    /// Cancels the fences whose time is over. Cheap when there is none.
+    /// Whether a fence is open whose time is over. Cheap when none is open.
+    pub(super) fn fence_is_over(&self) -> bool {
+        self.fence_deadline().is_some_and(|deadline| deadline <= Instant::now())
+    }
+
+    /// Cancels the fences whose time is over, and wakes who waits for what they hid. No lock is held.
     pub(super) fn expire_fences(&self) {
-        if self.fence_deadline().is_none_or(|deadline| deadline > Instant::now()) {
+        if !self.fence_is_over() {
             return;
         }
         if let Some(appender) = &mut *self.lock_appender() {
-            self.expire_locked(appender);
+            let now = Instant::now();
+            let over = |fence: &&OpenFence| fence.deadline <= now;
+            while let Some(token) = appender.fences.open.iter().find(over).map(|fence| fence.token) {
+                self.cancel_open(appender, token, EXPIRED);
+            }
         }
         self.signals.publish();
         self.helper.fences_decided();
-    }
-
-    /// As [`Inner::expire_fences`], with the lock held.
-    pub(super) fn expire_locked(&self, appender: &mut Appender) {
-        let now = Instant::now();
-        while let Some(token) = appender.fences.open.iter().find(|fence| fence.deadline <= now).map(|fence| fence.token)
-        {
-            self.cancel_open(appender, token, EXPIRED);
-        }
     }
 
     /// Cancels all fences: the store is being closed.
@@ -478,16 +482,18 @@ impl Inner {
         }
     }
 
-    /// Refuses an event of another's undecided fence.
-    pub(super) fn check_pending(&self, what: &'static str, sequence: u64, own: Option<&FenceKey>) -> Result<()> {
+    /// Refuses an event of another's undecided fence. Says whether it is one of `own`, and so undecided too.
+    pub(super) fn check_pending(&self, what: &'static str, sequence: u64, own: Option<&FenceKey>) -> Result<bool> {
         if sequence < self.marks.open_floor.load(Ordering::Acquire) {
-            return Ok(());
+            return Ok(false);
         }
+        // Or who tries again would be told the same for ever.
+        self.expire_fences();
         let guard = self.lock_appender();
-        let Some(appender) = guard.as_ref() else { return Ok(()) };
-        match appender.fences.is_pending(sequence, own.map(FenceKey::token)) {
-            true => Err(Error::FencePending { what, sequence }),
-            false => Ok(()),
+        match guard.as_ref().and_then(|appender| appender.fences.undecided_of(sequence)) {
+            None => Ok(false),
+            Some(token) if own.is_some_and(|own| own.token == token) => Ok(true),
+            Some(_) => Err(Error::FencePending { what, sequence }),
         }
     }
 

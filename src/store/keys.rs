@@ -30,6 +30,9 @@ pub(super) struct Original {
     pub time_us: i64,
     pub id: EventId,
     pub correlation_id: EventId,
+    /// It was appended under a fence; and that is the caller's own, and not decided.
+    pub is_fenced: bool,
+    pub is_undecided: bool,
 }
 
 /// A sealed segment of the window.
@@ -198,15 +201,17 @@ impl Inner {
                 time_us: found.time_us,
                 id: found.id,
                 correlation_id: found.correlation_id,
+                is_fenced: found.fence.is_some(),
+                is_undecided: false,
             };
-            Some((original, found.fence.is_some(), difference(found, events, scratch, at)))
+            Some((original, difference(found, events, scratch, at)))
         })?;
-        let Some((original, is_fenced, difference)) = looked_at else { return Ok(None) };
-        if is_fenced {
+        let Some((mut original, difference)) = looked_at else { return Ok(None) };
+        if original.is_fenced {
             if self.is_cancelled(sequence)? {
                 return Ok(None);
             }
-            self.check_pending("key", sequence, own)?;
+            original.is_undecided = self.check_pending("key", sequence, own)?;
             // Cancelled between the two looks.
             if self.is_cancelled(sequence)? {
                 return Ok(None);

@@ -254,7 +254,7 @@ impl Store {
     /// Makes everything appended so far durable, and visible.
     pub fn sync(&self) -> Result<()> {
         self.inner.check_writable("sync")?;
-        self.inner.commit(self.inner.marks.appended.load(Ordering::Acquire))
+        self.inner.commit_decided(self.inner.marks.appended.load(Ordering::Acquire))
     }
 
     /// Makes every sequence below `bound` durable. A read-only store promises nothing and does nothing.
@@ -263,7 +263,7 @@ impl Store {
         if self.inner.options.read_only {
             return Ok(());
         }
-        self.inner.commit(bound.min(self.inner.marks.appended.load(Ordering::Acquire)))
+        self.inner.commit_decided(bound.min(self.inner.marks.appended.load(Ordering::Acquire)))
     }
 
     /// The id of the visible event at `sequence`; `None` when there is none.
