@@ -43,6 +43,7 @@ use crate::io::{Lock, Storage, fork};
 use crate::log::recovery::Cut;
 
 use append::Appender;
+use close::Closing;
 use commit::GroupCommit;
 use helper::Helper;
 use recent::{Recent, RecentEvent};
@@ -87,7 +88,7 @@ pub struct Stats {
     pub memory_bytes: u64,
     /// Open cursors.
     pub cursors_open: u64,
-    /// Workers that were started and not yet dropped.
+    /// Workers that have not ended.
     pub workers_running: u64,
     /// Group syncs of this opening.
     pub syncs: u64,

@@ -349,7 +349,7 @@ fn assemble(
         latch,
         locks: Mutex::new(locks),
         closed: AtomicBool::new(false),
-        closing: Mutex::default(),
+        closing: Default::default(),
         marks: Marks { appended: mark(), visible: mark(), durable: mark() },
         signals: Arc::new(SignalBoard::default()),
         segments: RwLock::new(Arc::new(segments)),

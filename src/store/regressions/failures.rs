@@ -106,3 +106,38 @@ fn a_frame_that_breaks_the_order_of_time_is_cut_before_it_counts() {
     assert_eq!(payloads(&store), [&b"kept"[..], b"after"]);
     assert_eq!(payloads(&open_sim(&disk.crash_keep_all())), [&b"kept"[..], b"after"]);
 }
+
+/// A worker whose handler runs until the sender is dropped, or for 4 seconds.
+fn slow_worker(store: &Store) -> (Worker, std::sync::mpsc::Sender<()>) {
+    let (release, released) = std::sync::mpsc::channel::<()>();
+    let (began, begun) = std::sync::mpsc::channel();
+    let handler = move |_: &Delivery<'_>| {
+        began.send(()).unwrap();
+        let _ = released.recv_timeout(Duration::from_secs(4));
+        Outcome::Continue
+    };
+    let worker = Worker::start(store, Region::all(), WorkerOptions::default(), handler).unwrap();
+    begun.recv().unwrap();
+    (worker, release)
+}
+
+/// Guards: a close with a timeout waits behind another thread's close for as long as that one does.
+#[test]
+fn a_close_keeps_its_timeout_behind_another_close() {
+    let store = open_sim(&SimStorage::new(1));
+    append(&store, "a", b"x", Durability::Storage).unwrap();
+    let (worker, release) = slow_worker(&store);
+    let patient = {
+        let store = store.clone();
+        std::thread::spawn(move || store.close(Duration::from_secs(60)))
+    };
+    std::thread::sleep(Duration::from_millis(100));
+    let started = Instant::now();
+    let result = store.close(Duration::from_millis(20));
+    assert!(matches!(result, Err(Error::Busy { handlers: 1, .. })), "{result:?}");
+    assert!(started.elapsed() < Duration::from_secs(2), "{:?}", started.elapsed());
+    drop(release);
+    patient.join().unwrap().unwrap();
+    store.close(Duration::ZERO).unwrap();
+    assert_eq!(worker.join(Some(SECOND)).unwrap(), JoinOutcome::Stopped);
+}
