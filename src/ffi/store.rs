@@ -285,7 +285,7 @@ pub struct batpak_store_stats_t {
     pub durable: u64,
     /// Segment files.
     pub segments: u64,
-    /// Segment files that are complete.
+    /// Segments that were left for a new one since the store was opened.
     pub segments_sealed: u64,
     /// Bytes of segments and indexes on disk.
     pub bytes_on_disk: u64,
@@ -299,7 +299,7 @@ pub struct batpak_store_stats_t {
     pub workers_running: u64,
     /// Syncs of the log since the store was opened.
     pub syncs: u64,
-    /// How often the store was opened for writing.
+    /// The epoch in force: how many openings have appended. 0 in a store opened for reading only.
     pub epoch: u64,
     /// Bytes that were cut from the log's end when the store was opened: the remains of an append that a crash cut
     /// short.
@@ -607,7 +607,7 @@ pub unsafe extern "C" fn batpak_store_stats_init(
 /// Numbers about a store.
 ///
 /// stats: in and out; prepared with batpak_store_stats_init. err: out, may be NULL.
-/// Any thread; never waits for the disk. Since 0.1.
+/// Any thread; lists the directory of segments, and may wait for an append that is under way. Since 0.1.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn batpak_store_stats(
     store: *mut batpak_store_t,

@@ -123,7 +123,7 @@ struct Inner {
     latch: Arc<Latch>,
     locks: Mutex<Vec<Box<dyn Lock>>>,
     closed: AtomicBool,
-    closing: Mutex<()>,
+    closing: Closing,
     marks: Marks,
     signals: Arc<SignalBoard>,
     segments: RwLock<Arc<Vec<Arc<Segment>>>>,
@@ -269,7 +269,7 @@ impl Store {
         let marks = self.watermarks();
         let segments = inner.segments();
         let children = inner.children();
-        let of_kind = |kind| children.iter().filter(|child| child.kind() == kind).count() as u64;
+        let of_kind = |kind| children.iter().filter(|child| child.kind() == kind && child.is_live()).count() as u64;
         let (entities_in_memory, epoch) = match &*inner.lock_appender() {
             Some(appender) => {
                 let before = appender.previous_heads.as_ref().map_or(0, |heads| heads.len());

@@ -141,3 +141,17 @@ fn a_close_keeps_its_timeout_behind_another_close() {
     store.close(Duration::ZERO).unwrap();
     assert_eq!(worker.join(Some(SECOND)).unwrap(), JoinOutcome::Stopped);
 }
+
+/// Guards: cursors that were closed count as open, and workers that have ended as running, until their handles are freed.
+#[test]
+fn stats_count_what_is_alive() {
+    let store = open_sim(&SimStorage::new(1));
+    append(&store, "a", b"x", Durability::Storage).unwrap();
+    let cursor = Cursor::open(&store, Region::all(), &CursorOptions::default()).unwrap();
+    let (worker, release) = slow_worker(&store);
+    assert_eq!((store.stats().cursors_open, store.stats().workers_running), (1, 1));
+    drop(release);
+    cursor.close().unwrap();
+    worker.stop_and_join(Some(4 * SECOND)).unwrap();
+    assert_eq!((store.stats().cursors_open, store.stats().workers_running), (0, 0));
+}
