@@ -102,6 +102,7 @@ impl Inner {
         let committed = self.commit(bound);
         let mut guard = self.lock_appender();
         let Some(appender) = guard.as_mut() else { return Ok(()) };
+        let mut index_error = None;
         let result = committed.and_then(|()| self.latch.check()).and_then(|()| {
             if !appender.needs_close {
                 return Ok(());
@@ -123,17 +124,20 @@ impl Inner {
             let newest = self.segments();
             if let Some(segment) = newest.last() {
                 // Derived: the next opening rebuilds it if this fails.
-                if let Err(error) = segment.write_partial(&self.library, &appender.index) {
-                    self.options.log.write(LogLevel::Warning, "close", || {
-                        format!("the active segment's index was not written: {error}")
-                    });
-                }
+                index_error = segment.write_partial(&self.library, &appender.index).err();
             }
             self.storage.sync_directory(&self.library.directory)
         });
         let _ = self.storage.remove(&self.library.directory.join(NEXT_SEGMENT_NAME));
-        // Let the mapping and the descriptors go.
+        // Let the mappings and the descriptors go.
         drop(guard.take());
+        drop(guard);
+        drop(self.helper.take_prepared());
+        if let Some(error) = index_error {
+            self.options
+                .log
+                .write(LogLevel::Warning, "close", || format!("the active segment's index was not written: {error}"));
+        }
         result
     }
 }

@@ -155,3 +155,40 @@ fn stats_count_what_is_alive() {
     worker.stop_and_join(Some(4 * SECOND)).unwrap();
     assert_eq!((store.stats().cursors_open, store.stats().workers_running), (0, 0));
 }
+
+/// Guards: the host's log function runs at close with the append lock held.
+#[test]
+fn close_logs_with_no_lock_held() {
+    let disk = SimStorage::new(1);
+    let (store, held) = (Arc::new(std::sync::OnceLock::<Store>::new()), Arc::new(Mutex::new(None)));
+    let log = {
+        let (store, held) = (store.clone(), held.clone());
+        move |_: LogLevel, _: &str, _: &str| {
+            *held.lock().unwrap() = Some(store.get().is_some_and(|store| store.inner.append.try_lock().is_err()));
+        }
+    };
+    let options = StoreOptions { log: LogSink::new(Arc::new(log)), ..sim(&disk) };
+    store.set(Store::open(Path::new(AT), &options).unwrap()).unwrap();
+    let store = store.get().unwrap();
+    append(store, "a", b"x", Durability::Storage).unwrap();
+    // The active segment's index: the one file that a close makes.
+    disk.fail(Operation::Create, 0, libc::EIO, Repeat::Once);
+    store.close(SECOND).unwrap();
+    assert_eq!(*held.lock().unwrap(), Some(false));
+}
+
+/// Guards: a store that was closed and not yet freed keeps the next segment's descriptor, mapping and blocks.
+#[test]
+fn a_close_lets_the_prepared_segment_go() {
+    let disk = SimStorage::new(1);
+    let store = Store::open(Path::new(AT), &StoreOptions { helper_thread: true, ..sim(&disk) }).unwrap();
+    append(&store, "a", &vec![1; 700_000], Durability::Process).unwrap();
+    let deadline = Instant::now() + Duration::from_secs(20);
+    let next = Path::new(AT).join("segments").join("next.seg.tmp");
+    while disk.contents(&next).is_none_or(|bytes| bytes.len() < 1 << 20) {
+        assert!(Instant::now() < deadline, "the helper prepares no segment");
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    store.close(SECOND).unwrap();
+    assert!(store.inner.helper.take_prepared().is_none());
+}
