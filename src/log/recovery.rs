@@ -433,8 +433,12 @@ pub(crate) fn recover<S: Sink>(
         remove_segments(storage, directory, scanned[last + 1..].iter().rev().map(|(found, _)| found.base))?;
         for (found, scan) in &scanned[..=last] {
             let Some(file) = storage.open_write(&found.path)? else { continue };
-            if scan.file_bytes > scan.end && found.base == scanned[last].0.base {
-                file.set_length(scan.end)?;
+            if found.base == scanned[last].0.base {
+                if scan.file_bytes > scan.end {
+                    file.set_length(scan.end)?;
+                }
+                // Only a close leaves a file that ends with its last frame: an event's payload may end with a copy of a CLOSE frame.
+                file.set_length(scan.end + 8)?;
             }
             let durable = match asserted {
                 Some((base, _)) if base > found.base => scan.end,

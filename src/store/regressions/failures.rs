@@ -192,3 +192,28 @@ fn a_close_lets_the_prepared_segment_go() {
     store.close(SECOND).unwrap();
     assert!(store.inner.helper.take_prepared().is_none());
 }
+
+/// Guards: an event whose payload ends with a copy of the store's own CLOSE frame (say, of its segment file) is the last one at a crash.
+/// Recovery cuts the file right behind it, and the opening after that takes the copy for a clean close: the log ends where it once did.
+#[test]
+fn a_copy_of_a_close_frame_closes_nothing() {
+    let disk = SimStorage::new(1);
+    let store = open_sim(&disk);
+    append(&store, "a", b"first", Durability::Storage).unwrap();
+    store.close(SECOND).unwrap();
+    let mut copy = disk.contents(&segment_path(0)).unwrap();
+    let store = open_sim(&disk);
+    append(&store, "a", b"second", Durability::Storage).unwrap();
+    // So that the frame ends where its padding does.
+    let header = frame::EVENT_HEADER_BYTES + "a".len() + "s".len();
+    let missing = (header + copy.len()).next_multiple_of(8) - (header + copy.len());
+    copy.splice(0..0, vec![0; missing]);
+    append(&store, "a", &copy, Durability::Storage).unwrap();
+    let expected = payloads(&store);
+    let killed = disk.crash_keep_all();
+    drop(open_sim(&killed));
+    let store = open_sim(&killed);
+    assert!(payloads(&store) == expected);
+    append(&store, "a", b"after", Durability::Storage).unwrap();
+    assert_eq!(payloads(&open_sim(&killed.crash_keep_all())).len(), 4);
+}
