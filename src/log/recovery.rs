@@ -216,7 +216,13 @@ fn assertion_beyond(
             match (peek.frame_type, peek.length) {
                 (control::TYPE_EPOCH, control::EPOCH_BYTES) | (control::TYPE_CLOSE, control::CLOSE_BYTES) => {
                     if let Ok((_, control, _)) = control::decode_self_seeded(frame_bytes, store_id, base) {
-                        if (base, offset) > cut {
+                        // A copy in a payload names an epoch that was over, or in force already, where the log is cut.
+                        let is_news = match control {
+                            Control::Epoch { epoch: named, .. } => named > epoch,
+                            Control::Close { epoch: named, .. } => named >= epoch,
+                            _ => false,
+                        };
+                        if is_news && (base, offset) > cut {
                             return Ok(Some(offset));
                         }
                         if let Control::Epoch { epoch, .. } = control {

@@ -217,3 +217,26 @@ fn a_copy_of_a_close_frame_closes_nothing() {
     append(&store, "a", b"after", Durability::Storage).unwrap();
     assert_eq!(payloads(&open_sim(&killed.crash_keep_all())).len(), 4);
 }
+
+/// Guards: a copy of the store's own EPOCH and CLOSE frames in the payload of an event that no sync has covered, behind a torn one, is
+/// taken for an assertion that the tear was durable: the store does not open again.
+#[test]
+fn a_copy_of_an_epoch_frame_asserts_nothing() {
+    let disk = SimStorage::new(1);
+    let store = open_sim(&disk);
+    append(&store, "a", b"first", Durability::Storage).unwrap();
+    store.close(SECOND).unwrap();
+    let store = open_sim(&disk);
+    append(&store, "a", b"second", Durability::Storage).unwrap();
+    let mut copy = disk.contents(&segment_path(0)).unwrap();
+    copy.truncate(store.inner.lock_appender().as_ref().unwrap().tail.offset() as usize);
+    append(&store, "a", b"torn", Durability::Process).unwrap();
+    let torn = disk.operations() - 1;
+    // Its frames stand at multiples of 8.
+    let header = frame::EVENT_HEADER_BYTES + "a".len() + "s".len();
+    copy.splice(0..0, vec![0; header.next_multiple_of(8) - header]);
+    append(&store, "a", &copy, Durability::Process).unwrap();
+    let crashed = disk.crash_with(&mut |change| if change.operation == torn { Fate::Lost } else { Fate::Kept });
+    let opened = Store::open(Path::new(AT), &sim(&crashed)).unwrap_or_else(|error| panic!("{error}"));
+    assert_eq!(payloads(&opened), [&b"first"[..], b"second"]);
+}
