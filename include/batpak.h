@@ -617,7 +617,7 @@ typedef struct batpak_store_stats_t {
     uint64_t durable;
     /** Segment files. */
     uint64_t segments;
-    /** Segment files that are complete. */
+    /** Segments that were left for a new one since the store was opened. */
     uint64_t segments_sealed;
     /** Bytes of segments and indexes on disk. */
     uint64_t bytes_on_disk;
@@ -631,7 +631,7 @@ typedef struct batpak_store_stats_t {
     uint64_t workers_running;
     /** Syncs of the log since the store was opened. */
     uint64_t syncs;
-    /** How often the store was opened for writing. */
+    /** The epoch in force: how many openings have appended. 0 in a store opened for reading only. */
     uint64_t epoch;
     /**
      * Bytes that were cut from the log's end when the store was opened: the remains of an append that a crash cut
@@ -793,7 +793,7 @@ batpak_status_t batpak_store_stats_init(batpak_store_stats_t *stats, size_t size
  * Numbers about a store.
  *
  * stats: in and out; prepared with batpak_store_stats_init. err: out, may be NULL.
- * Any thread; never waits for the disk. Since 0.1.
+ * Any thread; lists the directory of segments, and may wait for an append that is under way. Since 0.1.
  */
 batpak_status_t batpak_store_stats(batpak_store_t *store, batpak_store_stats_t *stats, batpak_error_t **err);
 

@@ -286,6 +286,10 @@ impl Child for Shared {
         self.give_up_if_free();
     }
 
+    fn is_live(&self) -> bool {
+        !self.is_closing()
+    }
+
     fn kind(&self) -> ChildKind {
         ChildKind::Cursor
     }

@@ -397,6 +397,10 @@ impl Child for Shared {
         self.request_stop();
     }
 
+    fn is_live(&self) -> bool {
+        !self.ending().is_over
+    }
+
     fn kind(&self) -> ChildKind {
         ChildKind::Worker
     }

@@ -50,6 +50,7 @@ use crate::io::{Lock, Storage, fork};
 use crate::log::recovery::Cut;
 
 use append::Appender;
+use close::Closing;
 use commit::GroupCommit;
 use helper::Helper;
 use keys::KeyWindow;
@@ -95,7 +96,7 @@ pub struct Stats {
     pub memory_bytes: u64,
     /// Open cursors.
     pub cursors_open: u64,
-    /// Workers that were started and not yet dropped.
+    /// Workers that have not ended.
     pub workers_running: u64,
     /// Group syncs of this opening.
     pub syncs: u64,
@@ -141,7 +142,7 @@ struct Inner {
     latch: Arc<Latch>,
     locks: Mutex<Vec<Box<dyn Lock>>>,
     closed: AtomicBool,
-    closing: Mutex<()>,
+    closing: Closing,
     marks: Marks,
     signals: Arc<SignalBoard>,
     segments: RwLock<Arc<Vec<Arc<Segment>>>>,
@@ -292,7 +293,7 @@ impl Store {
         let marks = self.watermarks();
         let segments = inner.segments();
         let children = inner.children();
-        let of_kind = |kind| children.iter().filter(|child| child.kind() == kind).count() as u64;
+        let of_kind = |kind| children.iter().filter(|child| child.kind() == kind && child.is_live()).count() as u64;
         let (entities_in_memory, epoch) = match &*inner.lock_appender() {
             Some(appender) => {
                 let before = appender.previous_heads.as_ref().map_or(0, |heads| heads.len());

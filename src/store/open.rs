@@ -374,7 +374,7 @@ fn assemble(
         latch,
         locks: Mutex::new(locks),
         closed: AtomicBool::new(false),
-        closing: Mutex::default(),
+        closing: Default::default(),
         marks: Marks {
             appended: mark(),
             visible: mark(),

@@ -62,11 +62,12 @@ impl SignalBoard {
 
     #[cold]
     fn fire_armed(&self) {
+        // All of them are kept until the lock is given back: with its last reference a signal drops what the host gave it.
         let signals: Vec<_> = {
             let signals = self.signals.lock().unwrap_or_else(PoisonError::into_inner);
-            signals.iter().filter_map(Weak::upgrade).filter(|signal| signal.disarm()).collect()
+            signals.iter().filter_map(Weak::upgrade).collect()
         };
-        for signal in signals {
+        for signal in signals.into_iter().filter(|signal| signal.disarm()) {
             signal.fire(|state| state.published = true);
         }
     }
