@@ -300,7 +300,8 @@ fn it_finds_an_index_of_other_keys_or_cancelled_events() {
             }
         })
     };
-    let changes: [(&str, &'static dyn Fn(&mut IndexContent)); 6] = [
+    type Change = &'static dyn Fn(&mut IndexContent);
+    let changes: [(&str, Change); 6] = [
         ("CANCELLED", &|index| index.cancelled[0] = (0, 2)),
         ("CANCELLED", &|index| index.cancelled.truncate(1)),
         ("KEYS", &|index| index.keys.clear()),
