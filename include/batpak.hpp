@@ -252,6 +252,12 @@ enum class durability : std::uint32_t {
     process = BATPAK_DURABILITY_PROCESS,
 };
 
+/// What store::wait waits for.
+enum class watermark : std::uint32_t {
+    visible = BATPAK_WATERMARK_VISIBLE,
+    durable = BATPAK_WATERMARK_DURABLE,
+};
+
 /// How to open a store.
 struct store_options {
     bool read_only = false;
@@ -364,6 +370,18 @@ public:
 
     void sync() {
         detail::check([&](auto err) { return batpak_store_sync(get(), err); });
+    }
+    /// Waits until every sequence below the bound is visible, or durable. False: not in time.
+    bool wait(watermark mark, std::uint64_t bound, std::chrono::milliseconds timeout = forever) {
+        return detail::check([&](auto err) {
+                   return batpak_store_wait(get(), static_cast<std::uint32_t>(mark), bound, timeout.count(), err);
+               }) == BATPAK_OK;
+    }
+    /// Readable when the durable watermark may have moved.
+    std::int32_t durable_fd() {
+        std::int32_t fd = -1;
+        detail::check([&](auto err) { return batpak_store_durable_fd(get(), &fd, err); });
+        return fd;
     }
     batpak_watermarks_t watermarks() const {
         batpak_watermarks_t marks;

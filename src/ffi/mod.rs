@@ -93,4 +93,5 @@ mod region;
 mod status;
 mod store;
 mod version;
+mod wait;
 mod worker;

@@ -35,8 +35,10 @@ impl Store {
         }
         let children = inner.children();
         children.iter().for_each(|child| child.stop());
+        inner.signals.end_waits_of_handlers(true);
         let handlers =
             children.iter().filter(|child| child.kind() == ChildKind::Worker && !child.wait_idle(deadline)).count();
+        inner.signals.end_waits_of_handlers(false);
         if handlers > 0 {
             return Err(Error::Busy { handlers, waited_ms: started.elapsed().as_millis() as u64 });
         }

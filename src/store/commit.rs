@@ -6,12 +6,14 @@
 
 use std::sync::atomic::Ordering;
 use std::sync::{Condvar, Mutex, PoisonError};
+use std::time::Instant;
 
 use crate::error::{Error, Result};
 use crate::io::File;
 
 use super::Inner;
 use super::append::Mark;
+use super::watermark::Waited;
 
 #[derive(Debug, Default)]
 pub(crate) struct GroupCommit {
@@ -45,14 +47,31 @@ impl Inner {
     }
 
     pub(super) fn commit_extent(&self, bound: u64, extent: Extent) -> Result<()> {
+        self.commit_as(bound, extent, None).map(|_| ())
+    }
+
+    /// As [`Inner::commit`], but waits for another thread's sync no longer than until `deadline`. Its own it sees through.
+    pub(super) fn commit_until(&self, bound: u64, deadline: Option<Instant>) -> Result<Waited> {
+        self.commit_as(bound, Extent::All, deadline)
+    }
+
+    fn commit_as(&self, bound: u64, extent: Extent, deadline: Option<Instant>) -> Result<Waited> {
         let mut syncing = self.group.syncing.lock().unwrap_or_else(PoisonError::into_inner);
         loop {
             if self.marks.durable.load(Ordering::Acquire) >= bound {
-                return Ok(());
+                return Ok(Waited::Reached);
             }
             self.latch.check()?;
             if *syncing {
-                syncing = self.group.done.wait(syncing).unwrap_or_else(PoisonError::into_inner);
+                let Some(deadline) = deadline else {
+                    syncing = self.group.done.wait(syncing).unwrap_or_else(PoisonError::into_inner);
+                    continue;
+                };
+                let left = deadline.saturating_duration_since(Instant::now());
+                if left.is_zero() {
+                    return Ok(Waited::TimedOut);
+                }
+                syncing = self.group.done.wait_timeout(syncing, left).unwrap_or_else(PoisonError::into_inner).0;
                 continue;
             }
             *syncing = true;
@@ -62,7 +81,7 @@ impl Inner {
             drop(leader);
             result?;
             // With the leadership given up: a host's wake function may wait for another thread's commit.
-            self.signals.publish();
+            self.signals.publish_durable();
             syncing = self.group.syncing.lock().unwrap_or_else(PoisonError::into_inner);
         }
     }

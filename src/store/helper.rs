@@ -1,4 +1,5 @@
-//! The store's one background thread: prepares space ahead, prepares the next segment's file, seals segments that were left.
+//! The store's one background thread: prepares space ahead, prepares the next segment's file, seals segments that were left, and
+//! syncs for those who asked without waiting.
 //!
 //! It starts at the first append that could use it. Nothing depends on it but speed: whatever it has not done yet is done by
 //! the append that needs it, and its failures are reported to the log function (a failed sync, as everywhere, poisons the store).
@@ -33,6 +34,7 @@ struct State {
     next: Option<Space>,
     seals: VecDeque<Arc<Segment>>,
     sealing: bool,
+    wants_sync: bool,
     stopped: bool,
     thread: Option<JoinHandle<()>>,
     start_error: Option<String>,
@@ -61,6 +63,7 @@ impl Shared {
 }
 
 enum Job {
+    Sync,
     Prepare(Arc<Space>, u64),
     Next,
     Seal(Arc<Segment>),
@@ -98,7 +101,12 @@ impl Helper {
         self.shared.work.notify_one();
     }
 
-    fn is_enabled(&self) -> bool {
+    /// Has the thread make durable what is appended.
+    pub fn sync(&self, inner: &Inner) {
+        self.ask(inner, |state| state.wants_sync = true);
+    }
+
+    pub fn is_enabled(&self) -> bool {
         self.enabled.load(Ordering::Relaxed)
     }
 
@@ -237,6 +245,9 @@ impl Shared {
                     return Job::Prepare(space, state.space_end);
                 }
             }
+            if std::mem::take(&mut state.wants_sync) {
+                return Job::Sync;
+            }
             if state.wants_next && state.next.is_none() {
                 return Job::Next;
             }
@@ -264,6 +275,14 @@ fn run(shared: &Shared, inner: &Weak<Inner>) {
         let Some(inner) = inner.upgrade() else { return };
         match job {
             Job::Stop => return,
+            Job::Sync => {
+                if let Err(error) = inner.commit(inner.marks.appended.load(Ordering::Acquire)) {
+                    inner
+                        .options
+                        .log
+                        .write(LogLevel::Error, "sync", || format!("a sync in the background failed: {error}"));
+                }
+            }
             Job::Prepare(space, end) => {
                 if let Err(error) = space.prepare(end) {
                     inner

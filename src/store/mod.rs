@@ -5,8 +5,8 @@
 //! * `durable` by `Inner::sync_once` alone, after the syncs that cover it;
 //! * `visible` by both, under the append lock: to the first STORAGE event that is not durable, else to `appended`.
 //!
-//! Locks, in the order in which they may be taken: group commit, append lock, segment list, helper, segment index. Signals are
-//! fired with none of them held.
+//! Locks, in the order in which they may be taken: group commit, append lock, segment list, helper, segment index, waits for marks.
+//! Signals are fired with none of them held.
 
 mod append;
 mod child;
@@ -23,9 +23,11 @@ mod segments;
 mod signal;
 #[cfg(test)]
 mod tests;
+mod watermark;
 
 pub use append::{NewEvent, Receipt};
 pub use options::{Durability, LogFunction, LogLevel, LogSink, SEGMENT_BYTES_RANGE, StoreOptions};
+pub use watermark::{Waited, Watermark};
 
 pub(crate) use child::{Child, ChildKind, HandlerScope};
 pub(crate) use scan::Scan;
@@ -123,7 +125,7 @@ struct Inner {
     locks: Mutex<Vec<Box<dyn Lock>>>,
     closed: AtomicBool,
     closing: Mutex<()>,
-    marks: Marks,
+    marks: Arc<Marks>,
     signals: Arc<SignalBoard>,
     segments: RwLock<Arc<Vec<Arc<Segment>>>>,
     append: Mutex<Option<Appender>>,

@@ -300,7 +300,13 @@ fn assemble(
         segments.push(segment);
     }
     let index = active.unwrap_or_else(|| unreachable!("a recovered log has at least one segment"));
-    let latch = Arc::new(Latch::new());
+    let mark = || AtomicU64::new(recovered.next_sequence);
+    let marks = Arc::new(Marks { appended: mark(), visible: mark(), durable: mark() });
+    let signals = Arc::new(SignalBoard::new(marks.clone()));
+    let latch = Arc::new(Latch::announcing({
+        let signals = signals.clone();
+        move || signals.poison_waits()
+    }));
     let appender = match options.read_only {
         true => None,
         false => {
@@ -334,7 +340,6 @@ fn assemble(
             })
         }
     };
-    let mark = || AtomicU64::new(recovered.next_sequence);
     let inner = Arc::new_cyclic(|itself| Inner {
         itself: itself.clone(),
         path,
@@ -350,8 +355,8 @@ fn assemble(
         locks: Mutex::new(locks),
         closed: AtomicBool::new(false),
         closing: Mutex::default(),
-        marks: Marks { appended: mark(), visible: mark(), durable: mark() },
-        signals: Arc::new(SignalBoard::default()),
+        marks,
+        signals,
         segments: RwLock::new(Arc::new(segments)),
         append: Mutex::new(appender),
         group: GroupCommit::default(),

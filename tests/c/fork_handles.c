@@ -36,10 +36,13 @@ static void in_the_child(const char *dir) {
     batpak_batch_t *none = NULL;
     batpak_watermarks_t marks;
     uint64_t number;
+    int32_t fd;
     size_t n = 0;
     CHECK_STATUS(batpak_store_append_one(store, "e", 1, "s", 1, 0x1001, "", 0, NULL, &error), BATPAK_E_FORKED, error);
     CHECK_STATUS(batpak_store_sync(store, &error), BATPAK_E_FORKED, error);
     CHECK_STATUS(batpak_store_watermarks(store, &marks, &error), BATPAK_E_FORKED, error);
+    CHECK_STATUS(batpak_store_wait(store, BATPAK_WATERMARK_DURABLE, 0, 0, &error), BATPAK_E_FORKED, error);
+    CHECK_STATUS(batpak_store_durable_fd(store, &fd, &error), BATPAK_E_FORKED, error);
     CHECK_STATUS(batpak_store_close(store, -1, &error), BATPAK_E_FORKED, error);
     CHECK_STATUS(batpak_cursor_open(store, NULL, NULL, &other, &error), BATPAK_E_FORKED, error);
     CHECK_STATUS(batpak_cursor_poll(cursor, 1, 0, 0, &none, &error), BATPAK_E_FORKED, error);

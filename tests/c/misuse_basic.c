@@ -32,6 +32,7 @@ static void every_store_call(batpak_store_t *store, batpak_status_t expected) {
     batpak_checkpoint_list_t *list = (batpak_checkpoint_list_t *)&item;
     batpak_worker_t *worker = (batpak_worker_t *)&item;
     uint8_t id[16];
+    int32_t fd;
 
     CHECK_OK(batpak_append_init(&item, sizeof item, &error), error);
     CHECK_OK(batpak_store_stats_init(&stats, sizeof stats, &error), error);
@@ -42,6 +43,9 @@ static void every_store_call(batpak_store_t *store, batpak_status_t expected) {
     CHECK_STATUS(batpak_store_append_one(store, "e", 1, "s", 1, 0x1001, "", 0, NULL, &error), expected, error);
     CHECK_STATUS(batpak_store_sync(store, &error), expected, error);
     CHECK_STATUS(batpak_store_watermarks(store, &marks, &error), expected, error);
+    CHECK_STATUS(batpak_store_wait(store, BATPAK_WATERMARK_VISIBLE, 0, 0, &error), expected, error);
+    CHECK_STATUS(batpak_store_wait(store, BATPAK_WATERMARK_DURABLE, UINT64_MAX, -1, &error), expected, error);
+    CHECK_STATUS(batpak_store_durable_fd(store, &fd, &error), expected, error);
     CHECK_STATUS(batpak_store_stats(store, &stats, &error), expected, error);
     CHECK_STATUS(batpak_store_id(store, id, &error), expected, error);
     CHECK_STATUS(batpak_cursor_open(store, NULL, NULL, &cursor, &error), expected, error);
@@ -204,6 +208,10 @@ static void null_parameters(batpak_store_t *store) {
     REFUSED(batpak_store_append(store, &item, 1, NULL, NULL, &error));
 
     REFUSED(batpak_store_watermarks(store, NULL, &error));
+    REFUSED(batpak_store_wait(store, 0, 0, 0, &error));
+    REFUSED(batpak_store_wait(store, 3, 0, 0, &error));
+    REFUSED(batpak_store_wait(store, BATPAK_WATERMARK_VISIBLE, 0, -2, &error));
+    REFUSED(batpak_store_durable_fd(store, NULL, &error));
     REFUSED(batpak_store_stats(store, NULL, &error));
     REFUSED(batpak_store_id(store, NULL, &error));
     REFUSED(batpak_region_identity(NULL, NULL, 0, NULL, &error));

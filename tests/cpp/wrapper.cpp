@@ -29,6 +29,8 @@ static void appends_and_reads(batpak::store &store) {
     batpak::new_event second{"user:2", "web", 0x1002, "second", 7, {batpak::detail::id_of(receipt.id)}, {}, {}};
     batpak::new_event third{"user:1", "app", 0x2001, "third", 0, {}, {0}, {}};
     CHECK(store.append({second, third}, batpak::durability::process).size() == 2);
+    CHECK(!store.wait(batpak::watermark::visible, 4, std::chrono::milliseconds(1)));
+    CHECK(store.wait(batpak::watermark::durable, 3) && store.durable_fd() >= 0);
     store.sync();
     CHECK(store.watermarks().durable == 3 && store.stats().appended == 3);
 

@@ -10,13 +10,14 @@ use std::process::ExitCode;
 use std::{env, fs};
 
 /// The files of `src/ffi` in the order of the header.
-const SECTIONS: [&str; 12] = [
+const SECTIONS: [&str; 13] = [
     "status",
     "handle",
     "error",
     "version",
     "callback",
     "store",
+    "wait",
     "region",
     "batch",
     "cursor",
