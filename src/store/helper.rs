@@ -240,13 +240,13 @@ impl Shared {
             if state.stopped {
                 return Job::Stop;
             }
+            if std::mem::take(&mut state.wants_sync) {
+                return Job::Sync;
+            }
             if let Some(space) = state.space.take() {
                 if space.prepared() < state.space_end {
                     return Job::Prepare(space, state.space_end);
                 }
-            }
-            if std::mem::take(&mut state.wants_sync) {
-                return Job::Sync;
             }
             if state.wants_next && state.next.is_none() {
                 return Job::Next;
