@@ -1,4 +1,4 @@
-//! The filter over an index's entities: a split-block Bloom filter, as in the Parquet format.
+//! The filters over an index's entities and over its keys: split-block Bloom filters, as in the Parquet format.
 //!
 //! ```text
 //! the filter = blocks of 32 bytes = eight u32 words
@@ -24,7 +24,16 @@ pub struct FilterBuilder {
 impl FilterBuilder {
     /// A filter for `count` different hashes: 10.5 bits each, about one look-up in a hundred is a false positive.
     pub fn new(count: usize) -> FilterBuilder {
-        FilterBuilder { blocks: vec![[0; 8]; (count * 21).div_ceil(2 * 8 * BLOCK_BYTES).max(1)] }
+        FilterBuilder::with_half_bits(count, 21)
+    }
+
+    /// A filter for `count` different keys: 12 bits each. A new key is looked for in every segment of the window, so false positives add up.
+    pub fn for_keys(count: usize) -> FilterBuilder {
+        FilterBuilder::with_half_bits(count, 24)
+    }
+
+    fn with_half_bits(count: usize, half_bits: usize) -> FilterBuilder {
+        FilterBuilder { blocks: vec![[0; 8]; (count * half_bits).div_ceil(2 * 8 * BLOCK_BYTES).max(1)] }
     }
 
     /// Adds a hash.

@@ -21,6 +21,7 @@
 //! EPOCHS row: u64 offset, u64 epoch                 32    8  sequence of the last event
 //! CONTROLS row: u64 offset, u64 sequence, u32 frame type, u32 zero
 //! SCOPES row: u16 length, bytes                 KINDS row: u16
+//! KEYS row: u64 key hash, u32 ordinal, u32 zero CANCELLED row: u64 start, u64 end (exclusive)
 //! ```
 //!
 //! Header and directory are valid iff
@@ -29,7 +30,8 @@
 //! 3. there are at most 124 sections, so that header and directory lie in the first page;
 //! 4. every section begins at a multiple of 8 behind the directory and ends in the stream of contents;
 //! 5. no type is there twice;
-//! 6. a section's length is what its type and count say, and a column by ordinal counts the events;
+//! 6. a section's length is what its type and count say, and a column by ordinal counts the events; POSTINGS counts them all unless some
+//!    are cancelled, then fewer; KEY_FILTER is there iff there are keys;
 //! 7. store id and base are the segment's ([`IndexHeader::check_place`]; the pages' checksums say so too).
 
 use super::filter::BLOCK_BYTES;
@@ -52,6 +54,10 @@ pub const STREAM_ROW_BYTES: usize = 40;
 pub const EPOCH_ROW_BYTES: usize = 16;
 /// Bytes of a CONTROLS row.
 pub const CONTROL_ROW_BYTES: usize = 24;
+/// Bytes of a KEYS row.
+pub const KEY_ROW_BYTES: usize = 16;
+/// Bytes of a CANCELLED row.
+pub const CANCELLED_ROW_BYTES: usize = 16;
 
 const MAGIC: &[u8; 8] = b"BATPKIDX";
 const FLAG_PARTIAL: u32 = 1;
@@ -70,7 +76,7 @@ pub const STREAMS: u32 = 5;
 pub const NAMES: u32 = 6;
 /// Section type. Hash table of stream numbers.
 pub const STREAM_TABLE: u32 = 7;
-/// Section type. Packed: ordinals of each stream's events.
+/// Section type. Packed: ordinals of each stream's events that are not cancelled.
 pub const POSTINGS: u32 = 8;
 /// Section type. Length and bytes of each scope.
 pub const SCOPES: u32 = 9;
@@ -92,11 +98,13 @@ pub const CHILDREN: u32 = 16;
 pub const KEYS: u32 = 17;
 /// Section type. Nodes of the Merkle tree.
 pub const TREE: u32 = 18;
+/// Section type. Filter over the idempotency keys.
+pub const KEY_FILTER: u32 = 19;
 
 /// Where a section is. Its offset is one in the stream of contents.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Section {
-    /// [`OFFSETS`] to [`TREE`], or a type that is not known and skipped.
+    /// [`OFFSETS`] to [`KEY_FILTER`], or a type that is not known and skipped.
     pub kind: u32,
     /// Where it begins.
     pub offset: u64,
@@ -122,16 +130,19 @@ impl Section {
                 && self.length >= SLACK_BYTES as u64
         };
         match self.kind {
-            OFFSETS | EVENT_STREAMS | EVENT_SCOPES | EVENT_KINDS | POSTINGS => self.count == event_count && packed(),
+            OFFSETS | EVENT_STREAMS | EVENT_SCOPES | EVENT_KINDS => self.count == event_count && packed(),
+            POSTINGS => self.count <= event_count && packed(),
             CAUSES | CHILDREN => packed(),
             STREAMS | TREE => rows(STREAM_ROW_BYTES),
             NAMES => rows(1),
             STREAM_TABLE => rows(4) && self.count.is_power_of_two(),
             SCOPES => self.count.checked_mul(2).is_some_and(|least| least <= self.length),
             KINDS => rows(2),
-            EPOCHS | CANCELLED | KEYS => rows(16),
+            EPOCHS => rows(EPOCH_ROW_BYTES),
+            CANCELLED => rows(CANCELLED_ROW_BYTES),
+            KEYS => rows(KEY_ROW_BYTES) && self.count <= event_count,
             CONTROLS => rows(CONTROL_ROW_BYTES),
-            FILTER => rows(BLOCK_BYTES) && self.count > 0,
+            FILTER | KEY_FILTER => rows(BLOCK_BYTES) && self.count > 0,
             _ => true,
         }
     }
@@ -242,6 +253,13 @@ impl IndexHeader {
         if directory_end as u64 > header.stream_length {
             return Err(Malformed::damaged("the index is shorter than its own directory"));
         }
+        let count = |kind: u32| header.section(kind).map_or(0, |section| section.count);
+        if (count(POSTINGS) < header.event_count) != (count(CANCELLED) > 0) {
+            return Err(Malformed::damaged("the postings of the index do not count the events that are not cancelled"));
+        }
+        if (count(KEYS) > 0) != (count(KEY_FILTER) > 0) {
+            return Err(Malformed::damaged("the index has keys without their filter, or a filter without keys"));
+        }
         Ok(header)
     }
 
@@ -276,7 +294,7 @@ pub struct StreamRow {
     pub name_length: u16,
     /// Where its events begin in POSTINGS.
     pub postings_start: u32,
-    /// How many there are.
+    /// How many there are: those that are not cancelled. When there is none, the fields below are 0 and mean nothing.
     pub postings_count: u32,
     /// Clock of the first of them.
     pub first_clock: u64,
@@ -300,6 +318,11 @@ impl StreamRow {
         bytes
     }
 
+    /// A row without events says nothing else of them.
+    pub fn is_valid(&self) -> bool {
+        self.postings_count > 0 || (self.first_clock, self.last_clock, self.last_sequence) == (0, 0, 0)
+    }
+
     /// Reads a row. That its ranges lie in NAMES and POSTINGS is for the reader to check, who knows their lengths.
     #[inline]
     pub fn decode(bytes: &[u8; STREAM_ROW_BYTES]) -> StreamRow {
@@ -312,6 +335,78 @@ impl StreamRow {
             last_clock: u64_at(bytes, 24),
             last_sequence: u64_at(bytes, 32),
         }
+    }
+}
+
+/// Appends the KEYS section: rows of key hash and ordinal.
+pub fn encode_keys(keys: &[(u64, u32)], out: &mut Vec<u8>) {
+    for &(hash, ordinal) in keys {
+        out.extend(hash.to_le_bytes());
+        out.extend(u64::from(ordinal).to_le_bytes());
+    }
+}
+
+/// The hash in a row of KEYS, by which the rows are sorted.
+#[inline]
+pub fn key_hash(row: &[u8; KEY_ROW_BYTES]) -> u64 {
+    u64_at(row, 0)
+}
+
+/// Reads a row of KEYS in an index of so many events: key hash and ordinal.
+#[inline]
+pub fn decode_key(row: &[u8; KEY_ROW_BYTES], event_count: u64) -> Result<(u64, u32), Malformed> {
+    // Ordinal and the zero bytes behind it are one little-endian word.
+    match u64_at(row, 8) {
+        ordinal if ordinal < event_count && ordinal <= u64::from(u32::MAX) => Ok((key_hash(row), ordinal as u32)),
+        _ => Err(Malformed::damaged("a key of the index is of no event")),
+    }
+}
+
+/// Reads the KEYS section: ascending, of one event at most one.
+pub fn decode_keys(bytes: &[u8], event_count: u64) -> Result<Vec<(u64, u32)>, Malformed> {
+    let rows = bytes.chunks_exact(KEY_ROW_BYTES);
+    let keys = rows.map(|row| decode_key(&array_at(row, 0), event_count)).collect::<Result<Vec<_>, _>>()?;
+    let mut ordinals: Vec<u32> = keys.iter().map(|key| key.1).collect();
+    ordinals.sort_unstable();
+    if !keys.is_sorted() || ordinals.windows(2).any(|pair| pair[0] == pair[1]) {
+        return Err(Malformed::damaged("the keys of the index are not in order, or two are of one event"));
+    }
+    Ok(keys)
+}
+
+/// Appends the CANCELLED section: rows of start and end (exclusive).
+pub fn encode_cancelled(ranges: &[(u64, u64)], out: &mut Vec<u8>) {
+    for &(start, end) in ranges {
+        out.extend(start.to_le_bytes());
+        out.extend(end.to_le_bytes());
+    }
+}
+
+/// The end in a row of CANCELLED; the rows are sorted by it, too.
+#[inline]
+pub fn range_end(row: &[u8; CANCELLED_ROW_BYTES]) -> u64 {
+    u64_at(row, 8)
+}
+
+/// Reads a row of CANCELLED in the index of a segment of so many events: start and end (exclusive).
+#[inline]
+pub fn decode_range(row: &[u8; CANCELLED_ROW_BYTES], base: u64, event_count: u64) -> Result<(u64, u64), Malformed> {
+    let (start, end) = (u64_at(row, 0), u64_at(row, 8));
+    if base <= start && start < end && end - base <= event_count {
+        Ok((start, end))
+    } else {
+        Err(Malformed::damaged(format!("the index says that {start} to {end} are cancelled, which are not its own")))
+    }
+}
+
+/// Reads the CANCELLED section: ranges ascend, and between two of them there is an event.
+pub fn decode_cancelled(bytes: &[u8], base: u64, event_count: u64) -> Result<Vec<(u64, u64)>, Malformed> {
+    let rows = bytes.chunks_exact(CANCELLED_ROW_BYTES);
+    let ranges = rows.map(|row| decode_range(&array_at(row, 0), base, event_count)).collect::<Result<Vec<_>, _>>()?;
+    if ranges.is_sorted_by(|a, b| a.1 < b.0) {
+        Ok(ranges)
+    } else {
+        Err(Malformed::damaged("the cancelled ranges of the index are not in order"))
     }
 }
 
@@ -409,7 +504,8 @@ mod tests {
             sections: vec![
                 Section { kind: KINDS, offset: 256, length: 4, count: 2 },
                 Section { kind: OFFSETS, offset: 264, length: 40, count: 3 },
-                Section { kind: 999, offset: 304, length: 696, count: 77 },
+                Section { kind: 999, offset: 304, length: 656, count: 77 },
+                Section { kind: POSTINGS, offset: 960, length: 40, count: 3 },
             ],
         }
     }
@@ -417,7 +513,7 @@ mod tests {
     #[test]
     fn header_round_trips_and_skips_unknown_sections() {
         let bytes = header().encode();
-        assert_eq!(bytes.len(), 96 + 3 * 32);
+        assert_eq!(bytes.len(), 96 + 4 * 32);
         assert_eq!(IndexHeader::decode(&bytes), Ok(header()));
         assert_eq!(header().section(OFFSETS).map(|section| section.end()), Some(304));
         assert_eq!(header().section(FILTER), None);
@@ -443,9 +539,14 @@ mod tests {
         };
         assert!(!refused(&|_| ()));
         assert!(refused(&|header| header.sections[2].length = 697), "beyond the end");
+        assert!(
+            refused(&|header| header.sections[3].count = 2),
+            "an event that is neither in its stream nor cancelled"
+        );
+        assert!(refused(&|header| header.sections[3].count = 4), "more postings than events");
         assert!(refused(&|header| header.sections[2].length = u64::MAX), "overflow");
         assert!(refused(&|header| header.sections[2].offset = 300), "unaligned");
-        assert!(refused(&|header| header.sections[2].offset = 184), "inside the directory");
+        assert!(refused(&|header| header.sections[2].offset = 216), "inside the directory");
         assert!(refused(&|header| header.sections[2].kind = KINDS), "twice");
         assert!(refused(&|header| header.sections[0].count = 3), "count and length differ");
         assert!(refused(&|header| header.sections[1].count = 4), "not one value per event");
@@ -457,6 +558,54 @@ mod tests {
             bytes[at] = value;
             assert!(IndexHeader::decode(&bytes).is_err(), "{value} at {at}");
         }
+    }
+
+    #[test]
+    fn sections_that_belong_together_are_there_together() {
+        let with = |sections: &[Section]| {
+            let mut header = header();
+            header.sections.truncate(2);
+            header.sections.extend(sections);
+            IndexHeader::decode(&header.encode()).is_ok()
+        };
+        let row = |kind, count, row_bytes| Section { kind, offset: 512, length: count * row_bytes, count };
+        let postings = |count| Section { kind: POSTINGS, offset: 960, length: 40, count };
+        assert!(with(&[postings(2), row(CANCELLED, 1, 16)]), "one event is cancelled");
+        assert!(with(&[row(CANCELLED, 1, 16)]), "all are");
+        assert!(!with(&[postings(3), row(CANCELLED, 1, 16)]), "none is, but a range says so");
+        assert!(with(&[postings(3), row(KEYS, 3, 16), row(KEY_FILTER, 1, 32)]));
+        assert!(!with(&[postings(3), row(KEYS, 3, 16)]), "keys without a filter");
+        assert!(!with(&[postings(3), row(KEY_FILTER, 1, 32)]), "a filter without keys");
+        assert!(!with(&[postings(3), row(KEYS, 4, 16), row(KEY_FILTER, 1, 32)]), "more keys than events");
+        assert!(!with(&[postings(3), row(KEYS, 3, 16), row(KEY_FILTER, 1, 31)]), "half a block");
+    }
+
+    /// What a row says of events that the segment does not have is found before it is followed.
+    #[test]
+    fn keys_and_cancelled_ranges_out_of_order_or_place_are_refused() {
+        let mut bytes = Vec::new();
+        encode_keys(&[(7, 0), (7, 2), (9, 1)], &mut bytes);
+        assert_eq!(bytes[16..32], [7, 0, 0, 0, 0, 0, 0, 0, 2, 0, 0, 0, 0, 0, 0, 0]);
+        assert_eq!(decode_keys(&bytes, 3), Ok(vec![(7, 0), (7, 2), (9, 1)]));
+        assert!(decode_keys(&bytes, 2).is_err(), "ordinal 2 of two events");
+        for keys in [[(7, 2), (7, 0)], [(9, 0), (7, 1)], [(7, 1), (9, 1)]] {
+            let mut bytes = Vec::new();
+            encode_keys(&keys, &mut bytes);
+            assert!(decode_keys(&bytes, 3).is_err(), "{keys:?}");
+        }
+        bytes[12] = 1;
+        assert!(decode_keys(&bytes, u64::MAX).is_err(), "the zero bytes are not zero");
+
+        let ranges = |ranges: &[(u64, u64)]| {
+            let mut bytes = Vec::new();
+            encode_cancelled(ranges, &mut bytes);
+            decode_cancelled(&bytes, 100, 10)
+        };
+        assert_eq!(ranges(&[(100, 102), (103, 110)]), Ok(vec![(100, 102), (103, 110)]));
+        for wrong in [&[(99, 101)][..], &[(109, 111)], &[(103, 103)], &[(105, 103)], &[(100, 102), (102, 103)]] {
+            assert!(ranges(wrong).is_err(), "{wrong:?}");
+        }
+        assert!(ranges(&[(104, 106), (100, 102)]).is_err() && ranges(&[(u64::MAX - 1, u64::MAX)]).is_err());
     }
 
     #[test]

@@ -1,20 +1,26 @@
 //! A whole index as one value, and the complete file that it becomes. `docs/FORMAT.md` section 5 and [`super::index`] say
 //! what the bytes mean.
 //!
-//! The file holds header and directory, then the small sections that every opening needs (EPOCHS, CONTROLS, KINDS, SCOPES),
-//! then what a look-up by entity meets, in that order (FILTER, STREAM_TABLE, STREAMS, NAMES, POSTINGS), then the columns.
+//! The file holds header and directory, then the small sections that every opening needs (EPOCHS, CONTROLS, CANCELLED, KINDS, SCOPES),
+//! then what a look-up by entity meets, in that order (FILTER, STREAM_TABLE, STREAMS, NAMES, POSTINGS), then the columns, then
+//! the keys (KEY_FILTER, KEYS).
 //!
 //! Beyond what header and packed columns ask for ([`super::index`], [`super::packed`]), a file is valid iff
 //! 1. every page is ([`super::page`]), and there are just the pages that the length of the stream of contents asks for;
 //! 2. every number in a column by ordinal is one of a row of the section that it refers to;
 //! 3. the names of STREAMS lie in NAMES and ascend;
-//! 4. every stream's place in POSTINGS starts where the one before ended, its ordinals ascend and are those of its events;
-//! 5. STREAM_TABLE has more slots than there are streams.
+//! 4. every stream's place in POSTINGS starts where the one before ended, its ordinals ascend and are those of its events that are not
+//!    cancelled; a stream without such events has zeros for clocks and last sequence;
+//! 5. STREAM_TABLE has more slots than there are streams;
+//! 6. cancelled ranges ascend, lie in the segment, and do not touch; keys ascend, each of another event, and KEY_FILTER lets them all pass.
 
-use super::filter::FilterBuilder;
+use std::ops::Range;
+
+use super::filter::{FilterBuilder, filter_contains};
 use super::index::{
-    self, INDEX_HEADER_BYTES, IndexHeader, SECTION_BYTES, STREAM_ROW_BYTES, Section, StreamRow, decode_controls,
-    decode_epochs, decode_kinds, decode_scopes, encode_controls, encode_epochs, encode_kinds, encode_scopes,
+    self, INDEX_HEADER_BYTES, IndexHeader, SECTION_BYTES, STREAM_ROW_BYTES, Section, StreamRow, decode_cancelled,
+    decode_controls, decode_epochs, decode_keys, decode_kinds, decode_scopes, encode_cancelled, encode_controls,
+    encode_epochs, encode_keys, encode_kinds, encode_scopes,
 };
 use super::packed::{PackedView, pack};
 use super::page::{PAGE_BYTES, PAGE_CONTENT, check_page, page_count, page_seed, seal_pages};
@@ -46,11 +52,11 @@ pub struct IndexContent {
     pub kinds_of: Vec<u16>,
     /// By stream: the entity. In any order, each once.
     pub names: Vec<Box<[u8]>>,
-    /// By stream: clock of its first event in the segment.
+    /// By stream: clock of its first event in the segment that is not cancelled; here and below 0 when there is none.
     pub first_clocks: Vec<u64>,
-    /// By stream: clock of its last event.
+    /// By stream: clock of the last such event.
     pub last_clocks: Vec<u64>,
-    /// By stream: sequence of its last event.
+    /// By stream: sequence of the last such event.
     pub last_sequences: Vec<u64>,
     /// Scopes, in order of first use.
     pub scopes: Vec<Vec<u8>>,
@@ -58,6 +64,10 @@ pub struct IndexContent {
     pub epochs: Vec<(u64, u64)>,
     /// Offset, sequence, frame type of control frames but MARK.
     pub controls: Vec<(u64, u64, u8)>,
+    /// Cancelled sequences: start, end (exclusive). Ascending, and no two ranges touch.
+    pub cancelled: Vec<(u64, u64)>,
+    /// Key hash, ordinal: of the events that have a key. Encoded in ascending order.
+    pub keys: Vec<(u64, u32)>,
 }
 
 impl IndexContent {
@@ -73,18 +83,25 @@ impl IndexContent {
         let stream_columns = [&self.first_clocks, &self.last_clocks, &self.last_sequences];
         assert!(stream_columns.iter().all(|column| column.len() == self.names.len()));
         debug_assert!(self.scopes_of.iter().all(|&scope| (scope as usize) < self.scopes.len()));
+        assert!(self.cancelled.is_sorted_by(|a, b| a.1 < b.0));
 
         let order = self.streams_by_name();
         let streams_of = self.sorted_streams_of(&order);
-        let (starts, postings) = postings(&streams_of, order.len());
+        let (starts, postings) = postings(&streams_of, order.len(), &self.live_runs());
         let (kinds, kind_numbers) = self.numbered_kinds();
-        let (table, filter) = self.table_and_filter(&order, store_id);
+        let (table, filter) = self.table_and_filter(&order, &starts, store_id);
         let epochs = self.epochs_by_offset();
+        let mut keys = self.keys.clone();
+        keys.sort_unstable();
 
         let name_bytes = self.names.iter().map(|name| name.len()).sum::<usize>();
-        let mut file = SectionWriter::new(name_bytes + 12 * event_count + 64 * order.len());
+        let sections = SECTIONS_ALWAYS + usize::from(!self.cancelled.is_empty()) + 2 * usize::from(!keys.is_empty());
+        let mut file = SectionWriter::new(sections, name_bytes + 12 * event_count + 64 * order.len() + 18 * keys.len());
         file.section(index::EPOCHS, epochs.len(), |out| encode_epochs(&epochs, out));
         file.section(index::CONTROLS, self.controls.len(), |out| encode_controls(&self.controls, out));
+        if !self.cancelled.is_empty() {
+            file.section(index::CANCELLED, self.cancelled.len(), |out| encode_cancelled(&self.cancelled, out));
+        }
         file.section(index::KINDS, kinds.len(), |out| encode_kinds(&kinds, out));
         file.section(index::SCOPES, self.scopes.len(), |out| {
             encode_scopes(self.scopes.iter().map(Vec::as_slice), out);
@@ -106,6 +123,13 @@ impl IndexContent {
         ];
         for (kind, column) in columns {
             file.section(kind, column.len(), |out| pack(column.iter().map(|&value| u64::from(value)), out));
+        }
+        if !keys.is_empty() {
+            let mut filter = FilterBuilder::for_keys(keys.len());
+            keys.iter().for_each(|key| filter.insert(key.0));
+            let filter = filter.finish();
+            file.section(index::KEY_FILTER, filter.len() / 32, |out| out.extend(&filter));
+            file.section(index::KEYS, keys.len(), |out| encode_keys(&keys, out));
         }
         seal_pages(&file.finish(self, store_id), store_id, self.base)
     }
@@ -165,13 +189,28 @@ impl IndexContent {
         (kinds, numbers)
     }
 
-    fn table_and_filter(&self, order: &[u32], store_id: &StoreId) -> (Vec<u32>, Vec<u8>) {
+    /// The ordinals between the cancelled ranges.
+    fn live_runs(&self) -> Vec<Range<u32>> {
+        let mut runs = Vec::with_capacity(self.cancelled.len() + 1);
+        let mut start = 0;
+        for &(from, to) in &self.cancelled {
+            runs.push(start..(from - self.base) as u32);
+            start = (to - self.base) as u32;
+        }
+        runs.push(start..self.offsets.len() as u32);
+        runs
+    }
+
+    /// All streams by hash, and a filter of those that have an event which is not cancelled.
+    fn table_and_filter(&self, order: &[u32], starts: &[u32], store_id: &StoreId) -> (Vec<u32>, Vec<u8>) {
         let mut table = vec![0; (order.len() * 4 / 3 + 1).next_power_of_two()];
         let mut filter = FilterBuilder::new(order.len());
         let mask = table.len() - 1;
-        for (sorted, &number) in (0u32..).zip(order) {
+        for ((sorted, &number), bounds) in (0u32..).zip(order).zip(starts.windows(2)) {
             let hash = name_hash(store_id, &self.names[number as usize]);
-            filter.insert(hash);
+            if bounds[0] < bounds[1] {
+                filter.insert(hash);
+            }
             let mut slot = hash as usize & mask;
             while table[slot] != 0 {
                 slot = (slot + 1) & mask;
@@ -195,6 +234,7 @@ impl IndexContent {
                 last_clock: self.last_clocks[number],
                 last_sequence: self.last_sequences[number],
             };
+            assert!(row.is_valid(), "a stream without events has a head");
             out.extend_from_slice(&row.encode());
             name_offset += name_length;
         }
@@ -236,7 +276,13 @@ impl IndexContent {
         if header.event_count != event_count as u64 || columns != [event_count; 3] {
             return Err(Malformed::damaged("the columns of the index differ in length"));
         }
+        index.cancelled = decode_cancelled(sections.bytes(index::CANCELLED), base, header.event_count)?;
         index.decode_streams(&sections)?;
+        index.keys = decode_keys(sections.bytes(index::KEYS), header.event_count)?;
+        let filter = sections.bytes(index::KEY_FILTER);
+        if index.keys.iter().any(|key| !filter_contains(filter, key.0)) {
+            return Err(Malformed::damaged("the filter of the index denies one of its keys"));
+        }
         Ok(index)
     }
 
@@ -250,7 +296,7 @@ impl IndexContent {
             let is_next = row.name_offset as usize == name_offset && row.postings_start == starts[starts.len() - 1];
             let cut = names.split_at_checked(usize::from(row.name_length));
             let end = row.postings_start.checked_add(row.postings_count);
-            let (Some((name, rest)), Some(end), true) = (cut, end, is_next) else {
+            let (Some((name, rest)), Some(end), true) = (cut, end, is_next && row.is_valid()) else {
                 return Err(Malformed::damaged("a stream of the index is not valid"));
             };
             if self.names.last().is_some_and(|last| **last >= *name) {
@@ -267,7 +313,8 @@ impl IndexContent {
         if self.streams_of.iter().any(|&stream| stream as usize >= self.names.len()) {
             return Err(refers_to_nothing("stream"));
         }
-        if (starts, sections.column(index::POSTINGS)?) != postings(&self.streams_of, self.names.len()) {
+        let expected = postings(&self.streams_of, self.names.len(), &self.live_runs());
+        if (starts, sections.column(index::POSTINGS)?) != expected {
             return Err(Malformed::damaged("the postings of the index are not those of its events"));
         }
         if !self.names.is_empty() && sections.count(index::STREAM_TABLE) <= self.names.len() as u64 {
@@ -306,19 +353,22 @@ fn refers_to_nothing(what: &str) -> Malformed {
     Malformed::damaged(format!("the index refers to a {what} that it does not have"))
 }
 
-/// For each stream where its ordinals begin, and a last row where they end; and the ordinals. O(events).
-fn postings(streams_of: &[u32], stream_count: usize) -> (Vec<u32>, Vec<u32>) {
+/// For each stream where its ordinals begin, and a last row where they end; and the ordinals, which are those of the runs. O(events).
+fn postings(streams_of: &[u32], stream_count: usize, runs: &[Range<u32>]) -> (Vec<u32>, Vec<u32>) {
+    let of_run = |run: &Range<u32>| &streams_of[run.start as usize..run.end as usize];
     let mut starts = vec![0u32; stream_count + 1];
-    streams_of.iter().for_each(|&stream| starts[stream as usize + 1] += 1);
+    runs.iter().flat_map(of_run).for_each(|&stream| starts[stream as usize + 1] += 1);
     for stream in 0..stream_count {
         starts[stream + 1] += starts[stream];
     }
     let mut next = starts.clone();
-    let mut ordinals = vec![0; streams_of.len()];
-    for (ordinal, &stream) in (0..).zip(streams_of) {
-        let next = &mut next[stream as usize];
-        ordinals[*next as usize] = ordinal;
-        *next += 1;
+    let mut ordinals = vec![0; starts[stream_count] as usize];
+    for run in runs {
+        for (ordinal, &stream) in run.clone().zip(of_run(run)) {
+            let next = &mut next[stream as usize];
+            ordinals[*next as usize] = ordinal;
+            *next += 1;
+        }
     }
     (starts, ordinals)
 }
@@ -329,14 +379,15 @@ struct SectionWriter {
     sections: Vec<Section>,
 }
 
-/// How many sections [`IndexContent::encode`] writes.
-const SECTIONS_WRITTEN: usize = 13;
+/// How many sections [`IndexContent::encode`] writes besides those of keys and cancelled ranges.
+const SECTIONS_ALWAYS: usize = 13;
 
 impl SectionWriter {
-    fn new(capacity: usize) -> SectionWriter {
+    /// For so many sections.
+    fn new(sections: usize, capacity: usize) -> SectionWriter {
         let mut stream = Vec::with_capacity(PAGE_BYTES + capacity);
-        stream.resize(INDEX_HEADER_BYTES + SECTIONS_WRITTEN * SECTION_BYTES, 0);
-        SectionWriter { stream, sections: Vec::with_capacity(SECTIONS_WRITTEN) }
+        stream.resize(INDEX_HEADER_BYTES + sections * SECTION_BYTES, 0);
+        SectionWriter { stream, sections: Vec::with_capacity(sections) }
     }
 
     fn section(&mut self, kind: u32, count: usize, write: impl FnOnce(&mut Vec<u8>)) {
@@ -348,7 +399,8 @@ impl SectionWriter {
     }
 
     fn finish(mut self, index: &IndexContent, store_id: &StoreId) -> Vec<u8> {
-        assert_eq!(self.sections.len(), SECTIONS_WRITTEN);
+        let directory_end = INDEX_HEADER_BYTES + self.sections.len() * SECTION_BYTES;
+        assert_eq!(self.sections.first().map(|first| first.offset), Some(directory_end as u64));
         let header = IndexHeader {
             store_id: *store_id,
             base: index.base,
@@ -467,6 +519,24 @@ mod tests {
         sorted
     }
 
+    /// The same index with cancelled ordinals and a key at every third event; some share a hash.
+    fn with_keys_and_cancelled(mut index: IndexContent, cancelled: &[Range<u32>]) -> IndexContent {
+        let sequence = |ordinal: u32| index.base + u64::from(ordinal);
+        index.cancelled = cancelled.iter().map(|range| (sequence(range.start), sequence(range.end))).collect();
+        for stream in 0..index.names.len() {
+            let is_live = |ordinal: u32| !cancelled.iter().any(|range| range.contains(&ordinal));
+            if !(0..).zip(&index.streams_of).any(|(ordinal, &of)| of as usize == stream && is_live(ordinal)) {
+                index.first_clocks[stream] = 0;
+                index.last_clocks[stream] = 0;
+                index.last_sequences[stream] = 0;
+            }
+        }
+        let key = |ordinal: u32| (name_hash(&STORE, &(ordinal % 100).to_le_bytes()), ordinal);
+        index.keys = (0..index.offsets.len() as u32).step_by(3).map(key).collect();
+        index.keys.sort_unstable();
+        index
+    }
+
     const NAMES: [&[u8]; 6] = [b"user:zoe", b"user:al", b"user:alice", b"user:a", b"user:alicf", b"user:\xC3\xBC"];
 
     #[test]
@@ -475,6 +545,24 @@ mod tests {
         let file = index.encode(&STORE);
         assert_eq!(file.len() % PAGE_BYTES, 0);
         assert_eq!(IndexContent::decode(&file, &STORE, 1000), Ok(sorted(&index)));
+    }
+
+    /// Keys, ranges and streams without a live event come back as they were, and such a stream is not in the filter.
+    #[test]
+    fn keys_and_cancelled_ranges_round_trip() {
+        let by_stream = |i: u32| if i < 40 { 5 } else { i % 5 };
+        for cancelled in [&[0..40][..], &[0..40, 699..700], &[3..4, 5..9, 690..700], &[0..700]] {
+            let index = with_keys_and_cancelled(index_of(700, &NAMES, by_stream), cancelled);
+            let file = index.encode(&STORE);
+            assert_eq!(IndexContent::decode(&file, &STORE, 1000), Ok(sorted(&index)));
+            assert!(IndexContent::find_stream(&file, &STORE, 1000, NAMES[5]).is_ok_and(|found| found.is_some()));
+            let content = checked_content(&file, &STORE, 1000).unwrap();
+            let header = IndexHeader::decode(&content).unwrap();
+            let filter = Sections { header: &header, content: &content }.bytes(index::FILTER);
+            if cancelled[0] == (0..40) {
+                assert!(!filter_contains(filter, name_hash(&STORE, NAMES[5])));
+            }
+        }
     }
 
     #[test]
@@ -532,7 +620,7 @@ mod tests {
     /// Damage under right checksums: made by a faulty writer, or by hand.
     #[test]
     fn hostile_contents_never_panic() {
-        let index = index_of(300, &NAMES, |i| i % 6);
+        let index = with_keys_and_cancelled(index_of(300, &NAMES, |i| i.min(5 + i % 5) % 6), &[4..6, 200..203]);
         let content = checked_content(&index.encode(&STORE), &STORE, 1000).unwrap();
         let length = IndexHeader::decode(&content).unwrap().stream_length as usize;
         for at in 0..length {
@@ -553,12 +641,22 @@ mod tests {
         fn indexes_round_trip(
             names in prop::collection::btree_set(prop::collection::vec(any::<u8>(), 1..12), 1..40),
             picks in prop::collection::vec(any::<prop::sample::Index>(), 0..400),
+            cancelled in prop::collection::btree_set(0..400u32, 0..40),
         ) {
             let names: Vec<&[u8]> = names.iter().rev().map(Vec::as_slice).collect();
             let streams: Vec<u32> = picks.iter().map(|pick| pick.index(names.len()) as u32).collect();
             let index = index_of(streams.len() as u32, &names, |i| streams[i as usize]);
-            let file = index.encode(&STORE);
-            prop_assert_eq!(IndexContent::decode(&file, &STORE, 1000), Ok(sorted(&index)));
+            let mut ranges: Vec<Range<u32>> = Vec::new();
+            for &ordinal in cancelled.iter().filter(|&&ordinal| (ordinal as usize) < streams.len()) {
+                match ranges.last_mut() {
+                    Some(last) if last.end == ordinal => last.end += 1,
+                    _ => ranges.push(ordinal..ordinal + 1),
+                }
+            }
+            for index in [with_keys_and_cancelled(index.clone(), &ranges), index] {
+                let file = index.encode(&STORE);
+                prop_assert_eq!(IndexContent::decode(&file, &STORE, 1000), Ok(sorted(&index)));
+            }
         }
     }
 

@@ -25,23 +25,29 @@ pub(crate) fn encode(index: &MemoryIndex, store_id: &StoreId, partial: bool) -> 
         kinds_of: Vec::with_capacity(count),
         epochs: index.epochs(),
         controls: index.controls().iter().map(|c| (c.offset, c.sequence, c.frame_type)).collect(),
+        cancelled: index.cancelled_ranges(),
+        keys: index.keys(),
         ..IndexContent::default()
     };
     // Streams in order of first use, without those whose append was refused.
     let mut numbers: Vec<u32> = vec![u32::MAX; index.stream_count()];
     let mut counts: Vec<u64> = Vec::new();
+    let mut cancelled = Passing::new(index.cancelled_ranges());
     index.with_names(|entities, scopes| {
-        for entry in (0..count as u32).map_while(|ordinal| index.entry(ordinal)) {
+        for (sequence, entry) in (index.base()..).zip((0..count as u32).map_while(|ordinal| index.entry(ordinal))) {
             let number = &mut numbers[entry.stream as usize];
             if *number == u32::MAX {
                 *number = content.names.len() as u32;
                 content.names.push(entities.name(entry.stream).into());
-                let head = index.heads().head(entry.stream);
-                content.last_clocks.push(head.next_clock.wrapping_sub(1));
-                content.last_sequences.push(head.last_sequence);
+                // With a live event the stream has a head, else zeros.
+                content.last_clocks.push(index.heads().live_head(entry.stream).map_or(0, |head| head.next_clock - 1));
+                content.last_sequences.push(0);
                 counts.push(0);
             }
-            counts[*number as usize] += 1;
+            if !cancelled.contains(sequence) {
+                content.last_sequences[*number as usize] = sequence;
+                counts[*number as usize] += 1;
+            }
             content.offsets.push((entry.offset / 8) as u32);
             content.streams_of.push(*number);
             content.scopes_of.push(u32::from(entry.scope));
@@ -49,9 +55,26 @@ pub(crate) fn encode(index: &MemoryIndex, store_id: &StoreId, partial: bool) -> 
         }
         content.scopes = (0..scopes.len() as u32).map(|number| scopes.name(number).into()).collect();
     });
-    content.first_clocks =
-        content.last_clocks.iter().zip(&counts).map(|(last, count)| (last + 1).saturating_sub(*count)).collect();
+    let first_clock = |(last, count): (&u64, &u64)| if *count == 0 { 0 } else { (last + 1).saturating_sub(*count) };
+    content.first_clocks = content.last_clocks.iter().zip(&counts).map(first_clock).collect();
     content.encode(store_id)
+}
+
+/// Cancelled ranges, passed in ascending order.
+struct Passing {
+    ranges: std::iter::Peekable<std::vec::IntoIter<(u64, u64)>>,
+}
+
+impl Passing {
+    fn new(ranges: Vec<(u64, u64)>) -> Passing {
+        Passing { ranges: ranges.into_iter().peekable() }
+    }
+
+    /// Whether the sequence, above all that were asked for before, lies in a range.
+    fn contains(&mut self, sequence: u64) -> bool {
+        while self.ranges.next_if(|&(_, end)| end <= sequence).is_some() {}
+        self.ranges.peek().is_some_and(|&(start, _)| start <= sequence)
+    }
 }
 
 /// The memory index of the active segment from its partial index. Every page read is checked; an index that does not
@@ -71,10 +94,15 @@ pub(crate) fn load(index: &SealedIndex, store_id: &StoreId) -> Result<MemoryInde
     }
     let columns = index.columns()?;
     for (name, row) in index.streams()? {
-        // Each of these streams has an event here, so the link before the first one is never asked for.
-        let seed = StreamHead { next_clock: row.first_clock, ..StreamHead::NEW };
-        memory.insert_stream(memory.hash(&name), &name, seed);
+        // Of a stream with a live event here, the link before the first one is never asked for. Of the others nothing is known.
+        let next_clock = if row.postings_count == 0 { u64::MAX } else { row.first_clock };
+        memory.insert_stream(memory.hash(&name), &name, StreamHead { next_clock, ..StreamHead::NEW });
     }
+    let ranges = index.cancelled_ranges()?;
+    let mut cancelled = Passing::new(ranges.clone());
+    let mut keys = index.keys()?;
+    keys.sort_unstable_by_key(|key| key.1);
+    let mut keys = keys.into_iter().peekable();
     let kinds = index.kinds()?;
     let (first_time_us, last_time_us) = index.times_us();
     for ordinal in 0..columns.offsets.len() {
@@ -90,8 +118,19 @@ pub(crate) fn load(index: &SealedIndex, store_id: &StoreId) -> Result<MemoryInde
                 _ => return Err(index.inconsistent("a stream number")),
             },
         };
-        memory.push(entry, if ordinal == 0 { first_time_us } else { last_time_us });
+        let time_us = if ordinal == 0 { first_time_us } else { last_time_us };
+        match cancelled.contains(index.base() + ordinal as u64) {
+            true => memory.push_rewound(entry, time_us),
+            false if memory.heads().known_head(entry.stream).is_none() => {
+                return Err(index.inconsistent("a stream without events"));
+            }
+            false => memory.push(entry, time_us),
+        }
+        if let Some((hash, ordinal)) = keys.next_if(|key| key.1 as usize == ordinal) {
+            memory.push_key(hash, ordinal);
+        }
     }
+    memory.cancel(&ranges);
     memory.set_log_end(index.log_end());
     Ok(memory)
 }

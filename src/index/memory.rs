@@ -1,71 +1,32 @@
 //! The index of a segment that is being appended to.
 //!
 //! Invariants:
-//! * one writer at a time (the holder of the append lock) calls [`MemoryIndex::push`], [`MemoryIndex::truncate`] and the
-//!   inserting functions; readers call the others at any time;
+//! * one writer at a time (the holder of the append lock) calls [`MemoryIndex::push`], [`MemoryIndex::push_key`],
+//!   [`MemoryIndex::cancel`], [`MemoryIndex::rewind`], [`MemoryIndex::truncate`], [`Heads::set_head`] and the inserting functions; readers
+//!   call the others at any time;
 //! * an entry below the visible mark is complete and never changes. The mark is stored with release order after the entries
 //!   and read with acquire order before them, so the entries themselves need no order of their own;
 //! * `entries[i].previous` is the ordinal + 1 of the previous event of the same stream in this segment, 0 for none: a chain from
 //!   `heads[stream].last` back. A reader walks it from the newest match to the oldest that it still needs, so finding an
 //!   entity's new events costs what they are, whatever else was appended;
-//! * `heads[stream].next_clock - (events of the stream here)` is the clock of its first event here.
+//! * an event that was rewound is in no chain that begins at a head, but keeps its own link: who walks from an older head meets it, and then
+//!   all live events before it;
+//! * `heads[stream].next_clock - (live events of the stream here)` is the clock of its first live event here; a head without such events may be
+//!   unknown, and then nothing is pushed to it before [`Heads::set_head`].
 
 use std::sync::atomic::{
-    AtomicU32, AtomicU64,
+    AtomicBool, AtomicU32, AtomicU64,
     Ordering::{Acquire, Relaxed, Release},
 };
-use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock, RwLockReadGuard};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use super::StreamHead;
+use super::chunks::Chunks;
+use super::keys::KeyTable;
+use super::ranges::Ranges;
 use crate::event::region::EntityMatch;
 use crate::event::{Kind, Region, StoreId, prefix_matches};
 use crate::format::name_hash;
-
-const CHUNK: usize = 4096;
-const CHUNKS_PER_GROUP: usize = 256;
-const GROUPS: usize = 1024;
-
-type Chunk<T> = OnceLock<Box<[T]>>;
-type Group<T> = OnceLock<Box<[Chunk<T>]>>;
-
-/// An append-only array whose elements never move: readers keep no lock while it grows.
-struct Chunks<T> {
-    groups: Box<[Group<T>]>,
-}
-
-impl<T: Default> Chunks<T> {
-    fn new() -> Chunks<T> {
-        Chunks { groups: (0..GROUPS).map(|_| OnceLock::new()).collect() }
-    }
-
-    /// The element, made when missing.
-    #[inline]
-    fn make(&self, index: usize) -> &T {
-        let chunk = index / CHUNK;
-        let group = self.groups[chunk / CHUNKS_PER_GROUP]
-            .get_or_init(|| (0..CHUNKS_PER_GROUP).map(|_| OnceLock::new()).collect());
-        let chunk = group[chunk % CHUNKS_PER_GROUP].get_or_init(|| (0..CHUNK).map(|_| T::default()).collect());
-        &chunk[index % CHUNK]
-    }
-
-    #[inline]
-    fn get(&self, index: usize) -> Option<&T> {
-        let chunk = index / CHUNK;
-        self.groups.get(chunk / CHUNKS_PER_GROUP)?.get()?[chunk % CHUNKS_PER_GROUP].get().map(|c| &c[index % CHUNK])
-    }
-
-    fn bytes(&self) -> u64 {
-        let chunks =
-            self.groups.iter().filter_map(|g| g.get()).flat_map(|g| g.iter()).filter(|c| c.get().is_some()).count();
-        (chunks * CHUNK * size_of::<T>()) as u64
-    }
-}
-
-impl<T> std::fmt::Debug for Chunks<T> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Chunks")
-    }
-}
 
 /// Names by number and by hash. Numbers are in order of first use.
 #[derive(Debug, Default)]
@@ -150,9 +111,13 @@ impl NameTable {
     }
 }
 
+/// In place of a clock: nothing is known of the stream.
+const UNKNOWN: u64 = u64::MAX;
+
 /// One stream as of now.
 #[derive(Debug, Default)]
 struct Head {
+    /// [`UNKNOWN`] only while `last` is 0.
     next_clock: AtomicU64,
     /// The last event's sequence before this segment, `u64::MAX` for none.
     previous_sequence: AtomicU64,
@@ -184,11 +149,15 @@ impl Heads {
         self.names.read().unwrap_or_else(PoisonError::into_inner).find(hash, entity)
     }
 
-    /// The head of a stream.
+    /// The head of a stream that is known.
     #[inline]
     pub fn head(&self, stream: u32) -> StreamHead {
         let Some(head) = self.heads.get(stream as usize) else { return StreamHead::NEW };
         let last = head.last.load(Relaxed);
+        debug_assert!(
+            last != 0 || head.next_clock.load(Relaxed) != UNKNOWN,
+            "the head of stream {stream} is not known"
+        );
         StreamHead {
             next_clock: head.next_clock.load(Relaxed),
             last_sequence: match last {
@@ -196,6 +165,28 @@ impl Heads {
                 last => self.base + u64::from(last) - 1,
             },
         }
+    }
+
+    /// The head of a stream; `None` when its events here were all rewound and older segments must tell.
+    #[inline]
+    pub fn known_head(&self, stream: u32) -> Option<StreamHead> {
+        let head = self.heads.get(stream as usize)?;
+        let is_known = head.last.load(Relaxed) != 0 || head.next_clock.load(Relaxed) != UNKNOWN;
+        is_known.then(|| self.head(stream))
+    }
+
+    /// The head of a stream that has a live event here.
+    pub fn live_head(&self, stream: u32) -> Option<StreamHead> {
+        let head = self.heads.get(stream as usize)?;
+        (head.last.load(Relaxed) != 0).then(|| self.head(stream))
+    }
+
+    /// Says what the head is of a stream that has no live event here.
+    pub fn set_head(&self, stream: u32, known: StreamHead) {
+        let head = self.heads.make(stream as usize);
+        debug_assert_eq!(head.last.load(Relaxed), 0, "stream {stream} has live events here");
+        head.previous_sequence.store(known.last_sequence, Relaxed);
+        head.next_clock.store(known.next_clock, Relaxed);
     }
 
     fn insert(&self, hash: u64, entity: &[u8], seed: StreamHead) -> u32 {
@@ -256,6 +247,10 @@ pub(crate) struct MemoryIndex {
     last_time_us: AtomicU64,
     epochs: Mutex<Vec<(u64, u64)>>,
     controls: Mutex<Vec<ControlEntry>>,
+    /// Made for the first key.
+    keys: OnceLock<Box<KeyTable>>,
+    cancelled: RwLock<Ranges>,
+    has_cancelled: AtomicBool,
 }
 
 impl MemoryIndex {
@@ -273,6 +268,9 @@ impl MemoryIndex {
             last_time_us: AtomicU64::new(0),
             epochs: Mutex::new(vec![(log_start, epoch)]),
             controls: Mutex::default(),
+            keys: OnceLock::new(),
+            cancelled: RwLock::default(),
+            has_cancelled: AtomicBool::new(false),
         }
     }
 
@@ -329,16 +327,34 @@ impl MemoryIndex {
     /// Adds the next event and moves its stream's head.
     #[inline]
     pub fn push(&self, entry: IndexEntry, time_us: i64) {
-        let ordinal = self.count.load(Relaxed);
         let head = self.heads.heads.make(entry.stream as usize);
-        let previous = head.last.load(Relaxed);
+        let next_clock = head.next_clock.load(Relaxed);
+        debug_assert_ne!(next_clock, UNKNOWN, "the head of stream {} is not known", entry.stream);
+        let ordinal = self.push_slot(entry, head.last.load(Relaxed));
+        head.next_clock.store(next_clock + 1, Relaxed);
+        // Publishes the slot: a chain is entered here, above the visible mark.
+        head.last.store(ordinal + 1, Release);
+        self.count_event(ordinal, time_us);
+    }
+
+    /// Adds the next event of a stream that it was taken out of already.
+    pub(super) fn push_rewound(&self, entry: IndexEntry, time_us: i64) {
+        let ordinal = self.push_slot(entry, self.heads.heads.make(entry.stream as usize).last.load(Relaxed));
+        self.count_event(ordinal, time_us);
+    }
+
+    #[inline]
+    fn push_slot(&self, entry: IndexEntry, previous: u32) -> u32 {
+        let ordinal = self.count.load(Relaxed);
         let slot = self.slots.make(ordinal as usize);
         let place = (entry.offset / 8) | (u64::from(entry.kind) << 32) | (u64::from(entry.scope) << 48);
         slot.place.store(place, Relaxed);
         slot.stream.store(u64::from(entry.stream) | (u64::from(previous) << 32), Relaxed);
-        head.next_clock.store(head.next_clock.load(Relaxed) + 1, Relaxed);
-        // Publishes the slot: a chain is entered here, above the visible mark.
-        head.last.store(ordinal + 1, Release);
+        ordinal
+    }
+
+    #[inline]
+    fn count_event(&self, ordinal: u32, time_us: i64) {
         if ordinal == 0 {
             self.first_time_us.store(time_us as u64, Relaxed);
         }
@@ -351,11 +367,107 @@ impl MemoryIndex {
         for ordinal in (count..self.count()).rev() {
             let slot = self.slots.make(ordinal as usize).stream.load(Relaxed);
             let head = self.heads.heads.make(slot as u32 as usize);
-            head.last.store((slot >> 32) as u32, Relaxed);
-            head.next_clock.store(head.next_clock.load(Relaxed) - 1, Relaxed);
+            // Not if it was rewound.
+            if head.last.load(Relaxed) == ordinal + 1 {
+                head.last.store((slot >> 32) as u32, Relaxed);
+                head.next_clock.store(head.next_clock.load(Relaxed) - 1, Relaxed);
+            }
+        }
+        if let Some(keys) = self.keys.get() {
+            keys.truncate(count);
+        }
+        if self.has_cancelled.load(Relaxed) {
+            self.write_cancelled().truncate(self.base + u64::from(count));
         }
         self.last_time_us.store(last_time_us as u64, Relaxed);
         self.count.store(count, Release);
+    }
+
+    /// Remembers the key of the event that was just pushed.
+    #[inline]
+    pub fn push_key(&self, hash: u64, ordinal: u32) {
+        debug_assert_eq!(ordinal + 1, self.count.load(Relaxed));
+        self.keys.get_or_init(|| Box::new(KeyTable::new())).push(hash, ordinal);
+    }
+
+    /// Appends the ordinals from `from` on whose key has that hash, ascending; also those of cancelled events.
+    #[inline]
+    pub fn find_keys(&self, hash: u64, from: u32, found: &mut Vec<u32>) {
+        if let Some(keys) = self.keys.get() {
+            keys.find(hash, from, found);
+        }
+    }
+
+    /// How many events here have a key.
+    pub fn key_count(&self) -> u64 {
+        self.keys.get().map_or(0, |keys| keys.len().into())
+    }
+
+    /// All keys: hash and ordinal, by ordinal.
+    pub fn keys(&self) -> Vec<(u64, u32)> {
+        self.keys.get().map_or_else(Vec::new, |keys| keys.all())
+    }
+
+    fn write_cancelled(&self) -> RwLockWriteGuard<'_, Ranges> {
+        self.cancelled.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn read_cancelled(&self) -> RwLockReadGuard<'_, Ranges> {
+        self.cancelled.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Notes what of the ranges (start, end exclusive; in any order) lies in this segment's events as cancelled. To take the events out of
+    /// their streams is for [`MemoryIndex::rewind`].
+    pub fn cancel(&self, ranges: &[(u64, u64)]) {
+        let bounds = self.base..self.base + u64::from(self.count());
+        let mut cancelled = self.write_cancelled();
+        cancelled.add(ranges, bounds);
+        self.has_cancelled.store(!cancelled.is_empty(), Release);
+    }
+
+    /// Appends the cancelled ranges in `from..to`, clipped to it, ascending.
+    pub fn cancelled(&self, from: u64, to: u64, found: &mut Vec<(u64, u64)>) {
+        if self.has_cancelled.load(Relaxed) {
+            self.read_cancelled().within(from, to, found);
+        }
+    }
+
+    /// The event was cancelled. What is cancelled when the visible mark passes it is seen here by who has read the mark.
+    #[inline]
+    pub fn is_cancelled(&self, sequence: u64) -> bool {
+        self.has_cancelled.load(Relaxed) && self.read_cancelled().contains(sequence)
+    }
+
+    /// All cancelled ranges.
+    pub fn cancelled_ranges(&self) -> Vec<(u64, u64)> {
+        self.read_cancelled().as_slice().to_vec()
+    }
+
+    /// Takes the entity's events from `from_sequence` on out of its stream: its own first event under a fence, for it may have live ones behind
+    /// the fence's first. They keep their places and their stream's number. `known` is the stream's head afterwards; without it the events that
+    /// are left here tell, and if there is none, the head is unknown.
+    pub fn rewind(&self, hash: u64, entity: &[u8], from_sequence: u64, known: Option<StreamHead>) {
+        let Some(stream) = self.heads.find(hash, entity) else { return };
+        let head = self.heads.heads.make(stream as usize);
+        let (mut last, mut next_clock) = (head.last.load(Relaxed), head.next_clock.load(Relaxed));
+        while last != 0 && self.base + u64::from(last) > from_sequence {
+            last = (self.slots.make(last as usize - 1).stream.load(Relaxed) >> 32) as u32;
+            next_clock -= 1;
+        }
+        debug_assert!(
+            last == 0 || known.is_none_or(|known| known.last_sequence == self.base + u64::from(last) - 1),
+            "the events left say another head than {known:?}"
+        );
+        let head_now = match known {
+            Some(known) => known,
+            None if last == 0 => StreamHead { next_clock: UNKNOWN, last_sequence: u64::MAX },
+            None => StreamHead { next_clock, last_sequence: head.previous_sequence.load(Relaxed) },
+        };
+        if last == 0 {
+            head.previous_sequence.store(head_now.last_sequence, Relaxed);
+        }
+        head.next_clock.store(head_now.next_clock, Relaxed);
+        head.last.store(last, Release);
     }
 
     pub fn set_log_end(&self, offset: u64) {
@@ -420,7 +532,9 @@ impl MemoryIndex {
 
     /// Memory held, in bytes.
     pub fn bytes(&self) -> u64 {
-        self.slots.bytes() + self.heads.bytes() + self.scopes.read().unwrap_or_else(PoisonError::into_inner).bytes()
+        let names = self.heads.bytes() + self.scopes.read().unwrap_or_else(PoisonError::into_inner).bytes();
+        let keys = self.keys.get().map_or(0, |keys| keys.bytes());
+        self.slots.bytes() + names + keys + self.read_cancelled().bytes()
     }
 
     /// The ordinals in `from..to` that the region's entity, scope and kind match, ascending. (The clock range is the reader's to check.)

@@ -5,9 +5,14 @@
 //! * [`build`] turns the first into the second, and back for an active segment found after a clean close.
 
 pub(crate) mod build;
+mod chunks;
+mod keys;
 pub(crate) mod memory;
 pub(crate) mod pages;
+mod ranges;
 pub(crate) mod sealed;
+#[cfg(test)]
+mod tests;
 
 use std::ops::Range;
 

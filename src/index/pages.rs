@@ -52,6 +52,12 @@ impl PageCache {
         Ok(page)
     }
 
+    /// How many pages are kept.
+    #[cfg(test)]
+    pub fn len(&self) -> usize {
+        self.slots.iter().filter(|slot| slot.lock().is_ok_and(|kept| kept.is_some())).count()
+    }
+
     /// Forgets the pages of one index, which is to be replaced.
     pub fn forget(&self, base: u64) {
         for slot in &self.slots {

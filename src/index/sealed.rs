@@ -1,6 +1,6 @@
 //! A sealed segment's index, read in place: pages are read and checked as they are needed, nothing is loaded but the header, the
-//! filter and the epochs. An index file that is missing, of another segment, or damaged is an error here; who owns the segment
-//! rebuilds it.
+//! filter and the epochs, and on request the filter of the keys. An index file that is missing, of another segment, or damaged is an error
+//! here; who owns the segment rebuilds it.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -17,7 +17,7 @@ use crate::format::{Malformed, name_hash};
 use crate::log::damaged;
 use crate::log::files::FileSlot;
 
-use super::pages::{self, PageCache};
+use super::pages::{self, Page, PageCache};
 use super::{StreamHead, StreamSet};
 
 /// From so many pages on, they are read at once.
@@ -34,6 +34,67 @@ pub(crate) struct Columns {
     pub scopes: Vec<u32>,
     pub kinds: Vec<u32>,
 }
+
+/// The filter over the keys of one segment, in memory.
+#[derive(Debug)]
+pub(crate) struct KeyFilter {
+    blocks: Box<[u8]>,
+}
+
+impl KeyFilter {
+    /// False: no event of the segment has a key with that hash.
+    #[inline]
+    pub fn may_contain(&self, hash: u64) -> bool {
+        filter_contains(&self.blocks, hash)
+    }
+
+    /// Memory held, in bytes.
+    pub fn bytes(&self) -> u64 {
+        self.blocks.len() as u64
+    }
+}
+
+/// A row of KEYS or CANCELLED.
+type Row = [u8; ROW_BYTES];
+const ROW_BYTES: usize = index::KEY_ROW_BYTES;
+const _: () = assert!(index::CANCELLED_ROW_BYTES == ROW_BYTES);
+
+/// Neighbouring rows, at least one.
+struct Rows {
+    first: u64,
+    count: u64,
+    held: Held,
+}
+
+enum Held {
+    /// From that byte of the page on.
+    Page(Page, usize),
+    Row(Row),
+}
+
+impl Rows {
+    fn row(&self, at: u64) -> Row {
+        match &self.held {
+            Held::Row(row) => *row,
+            Held::Page(page, start) => {
+                let start = start + at as usize * ROW_BYTES;
+                std::array::from_fn(|byte| page[start + byte])
+            }
+        }
+    }
+
+    fn count_below(&self, is_below: impl Fn(&Row) -> bool) -> u64 {
+        let (mut low, mut high) = (0, self.count);
+        while low < high {
+            let middle = low + (high - low) / 2;
+            if is_below(&self.row(middle)) { low = middle + 1 } else { high = middle }
+        }
+        low
+    }
+}
+
+/// After so many guesses that missed, a search halves what is left: hashes are uniform, but bytes from disk need not be.
+const GUESSES_MAX: u32 = 6;
 
 /// An open sealed index.
 #[derive(Debug)]
@@ -244,13 +305,15 @@ impl SealedIndex {
         if u64::from(number) >= section.count {
             return Err(self.inconsistent("a stream number"));
         }
-        let bytes = self.read_array(section.offset + u64::from(number) * index::STREAM_ROW_BYTES as u64)?;
-        Ok(StreamRow::decode(&bytes))
+        let bytes: [u8; index::STREAM_ROW_BYTES] =
+            self.read_array(section.offset + u64::from(number) * index::STREAM_ROW_BYTES as u64)?;
+        self.decode_row(&bytes)
     }
 
     fn decode_row(&self, bytes: &[u8]) -> Result<StreamRow> {
         let bytes: &[u8; index::STREAM_ROW_BYTES] = bytes.try_into().map_err(|_| self.inconsistent("a stream row"))?;
-        Ok(StreamRow::decode(bytes))
+        let row = StreamRow::decode(bytes);
+        if row.is_valid() { Ok(row) } else { Err(self.inconsistent("a stream without events")) }
     }
 
     fn name(&self, row: &StreamRow) -> Result<Vec<u8>> {
@@ -297,11 +360,148 @@ impl SealedIndex {
         Ok(None)
     }
 
-    /// An entity's head as of this segment's end, if it has events here.
+    /// An entity's head as of this segment's end, if it has events here that are not cancelled.
     pub fn head(&self, entity: &[u8]) -> Result<Option<StreamHead>> {
-        Ok(self
-            .find(entity)?
-            .map(|(_, row)| StreamHead { next_clock: row.last_clock + 1, last_sequence: row.last_sequence }))
+        let row = self.find(entity)?.map(|(_, row)| row).filter(|row| row.postings_count > 0);
+        let head = |row: StreamRow| StreamHead {
+            next_clock: row.last_clock.saturating_add(1),
+            last_sequence: row.last_sequence,
+        };
+        Ok(row.map(head))
+    }
+
+    /// How many events here have a key.
+    pub fn key_count(&self) -> u64 {
+        self.section(index::KEYS).count
+    }
+
+    /// The filter over the keys, read whole; `None` when there are none.
+    pub fn key_filter(&self) -> Result<Option<KeyFilter>> {
+        if self.key_count() == 0 {
+            return Ok(None);
+        }
+        Ok(Some(KeyFilter { blocks: self.read_section(index::KEY_FILTER)?.into() }))
+    }
+
+    /// All keys: hash and ordinal, sorted.
+    pub fn keys(&self) -> Result<Vec<(u64, u32)>> {
+        let bytes = self.read_section(index::KEYS)?;
+        self.decoded(index::decode_keys(&bytes, self.header.event_count))
+    }
+
+    /// Appends the ordinals whose key has that hash, ascending; also those of cancelled events. The filter is not asked. Reads about two
+    /// pages: the hashes are uniform, so a hash says where it stands.
+    pub fn find_keys(&self, hash: u64, found: &mut Vec<u32>) -> Result<()> {
+        let section = self.section(index::KEYS);
+        let rows_in = |distance: u64| (u128::from(distance) * u128::from(section.count) >> 64) as u64;
+        let guess = |seen: Option<(u64, &Row)>| match seen {
+            None => Some(rows_in(hash)),
+            Some((place, row)) => {
+                let here = index::key_hash(row);
+                let rows = rows_in(here.abs_diff(hash));
+                Some(if here < hash { place.saturating_add(rows) } else { place.saturating_sub(rows) })
+            }
+        };
+        let first = self.lower_bound_of_rows(&section, guess, |row| index::key_hash(row) < hash)?;
+        for place in first..section.count {
+            let row = self.read_array(section.offset + place * ROW_BYTES as u64)?;
+            let (other, ordinal) = self.decoded(index::decode_key(&row, self.header.event_count))?;
+            if other != hash {
+                break;
+            }
+            found.push(ordinal);
+        }
+        Ok(())
+    }
+
+    /// All cancelled ranges.
+    pub fn cancelled_ranges(&self) -> Result<Vec<(u64, u64)>> {
+        let bytes = self.read_section(index::CANCELLED)?;
+        self.decoded(index::decode_cancelled(&bytes, self.header.base, self.header.event_count))
+    }
+
+    /// Appends the cancelled ranges in `from..to`, clipped to it, ascending.
+    pub fn cancelled(&self, from: u64, to: u64, found: &mut Vec<(u64, u64)>) -> Result<()> {
+        let section = self.section(index::CANCELLED);
+        if section.count == 0 || from >= to {
+            return Ok(());
+        }
+        // The first that ends behind `from`.
+        let first = self.lower_bound_of_rows(&section, |_| None, |row| index::range_end(row) <= from)?;
+        let mut least = from;
+        for place in first..section.count {
+            let row = self.read_array(section.offset + place * ROW_BYTES as u64)?;
+            let (start, end) = self.decoded(index::decode_range(&row, self.header.base, self.header.event_count))?;
+            if start >= to {
+                break;
+            }
+            if end <= least {
+                return Err(self.inconsistent("a cancelled range"));
+            }
+            found.push((start.max(from), end.min(to)));
+            least = end;
+        }
+        Ok(())
+    }
+
+    /// The event was cancelled.
+    pub fn is_cancelled(&self, sequence: u64) -> Result<bool> {
+        let section = self.section(index::CANCELLED);
+        if section.count == 0 {
+            return Ok(false);
+        }
+        let place = self.lower_bound_of_rows(&section, |_| None, |row| index::range_end(row) <= sequence)?;
+        if place == section.count {
+            return Ok(false);
+        }
+        let row = self.read_array(section.offset + place * ROW_BYTES as u64)?;
+        let (start, end) = self.decoded(index::decode_range(&row, self.header.base, self.header.event_count))?;
+        Ok((start..end).contains(&sequence))
+    }
+
+    /// The first of the rows, which are sorted, that `is_below` denies. Each step looks at all rows of one page; `guess` may say which row's,
+    /// given one that was seen. In rows that are not sorted some place is found, as soon.
+    fn lower_bound_of_rows(
+        &self,
+        section: &Section,
+        guess: impl Fn(Option<(u64, &Row)>) -> Option<u64>,
+        is_below: impl Fn(&Row) -> bool,
+    ) -> Result<u64> {
+        let (mut low, mut high) = (0, section.count);
+        let mut guessed = guess(None);
+        let mut guesses = 0;
+        while low < high {
+            let place = guessed.map_or(low + (high - low) / 2, |place| place.clamp(low, high - 1));
+            let rows = self.rows_around(section, place, low..high)?;
+            let below = rows.count_below(&is_below);
+            let seen = match below {
+                0 => 0,
+                below if below < rows.count => return Ok(rows.first + below),
+                below => below - 1,
+            };
+            if below == 0 {
+                high = rows.first
+            } else {
+                low = rows.first + rows.count
+            }
+            guesses += 1;
+            guessed = guess(Some((rows.first + seen, &rows.row(seen)))).filter(|_| guesses < GUESSES_MAX);
+        }
+        Ok(low)
+    }
+
+    /// The rows within the bounds that lie whole in the page where row `place` begins; or that row alone, when it goes on in the next page.
+    fn rows_around(&self, section: &Section, place: u64, bounds: Range<u64>) -> Result<Rows> {
+        let offset = section.offset + place * ROW_BYTES as u64;
+        let (number, within) = (offset / PAGE_CONTENT as u64, (offset % PAGE_CONTENT as u64) as usize);
+        let before = ((within / ROW_BYTES) as u64).min(place - bounds.start);
+        let after = (((PAGE_CONTENT - within) / ROW_BYTES) as u64).min(bounds.end - place);
+        if after == 0 {
+            return Ok(Rows { first: place, count: 1, held: Held::Row(self.read_array(offset)?) });
+        }
+        let page = self.cache.page(&self.slot, self.header.base, self.seed, number)?;
+        let start = within - before as usize * ROW_BYTES;
+        Ok(Rows { first: place - before, count: before + after, held: Held::Page(page, start) })
     }
 
     /// The streams whose entity is `prefix` or continues it with `:`.

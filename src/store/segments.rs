@@ -78,8 +78,54 @@ impl Index {
 
     pub fn head(&self, hash: u64, entity: &[u8]) -> Result<Option<StreamHead>> {
         match self {
-            Index::Memory(index) => Ok(index.heads().find(hash, entity).map(|stream| index.heads().head(stream))),
+            Index::Memory(index) => {
+                Ok(index.heads().find(hash, entity).and_then(|stream| index.heads().known_head(stream)))
+            }
             Index::Sealed(index) => index.head(entity),
+        }
+    }
+
+    /// Appends the ordinals from `from` on whose key has that hash, ascending; also those of cancelled events.
+    pub fn find_keys(&self, hash: u64, from: u32, found: &mut Vec<u32>) -> Result<()> {
+        match self {
+            Index::Memory(index) => {
+                index.find_keys(hash, from, found);
+                Ok(())
+            }
+            Index::Sealed(index) => {
+                let first = found.len();
+                index.find_keys(hash, found)?;
+                let older = found[first..].partition_point(|&ordinal| ordinal < from);
+                found.drain(first..first + older);
+                Ok(())
+            }
+        }
+    }
+
+    /// How many events have a key.
+    pub fn key_count(&self) -> u64 {
+        match self {
+            Index::Memory(index) => index.key_count(),
+            Index::Sealed(index) => index.key_count(),
+        }
+    }
+
+    /// Appends the cancelled ranges in `from..to` (sequences), clipped to it, ascending.
+    pub fn cancelled(&self, from: u64, to: u64, found: &mut Vec<(u64, u64)>) -> Result<()> {
+        match self {
+            Index::Memory(index) => {
+                index.cancelled(from, to, found);
+                Ok(())
+            }
+            Index::Sealed(index) => index.cancelled(from, to, found),
+        }
+    }
+
+    /// The event was cancelled.
+    pub fn is_cancelled(&self, sequence: u64) -> Result<bool> {
+        match self {
+            Index::Memory(index) => Ok(index.is_cancelled(sequence)),
+            Index::Sealed(index) => index.is_cancelled(sequence),
         }
     }
 
