@@ -204,6 +204,9 @@ typedef struct batpak_cursor_t batpak_cursor_t;
  */
 typedef struct batpak_batch_t batpak_batch_t;
 
+/** Gaps that a cursor has observed. Immutable; any thread. */
+typedef struct batpak_gap_list_t batpak_gap_list_t;
+
 /** A checkpoint as loaded. Immutable; any thread. */
 typedef struct batpak_checkpoint_t batpak_checkpoint_t;
 
@@ -974,6 +977,67 @@ batpak_batch_t *batpak_batch_retain(batpak_batch_t *batch);
 void batpak_batch_free(batpak_batch_t *batch);
 
 /* =================================================================================================================
+ * Gap
+ *
+ * Where a delivery stepped over cancelled sequences: events that were appended under a fence and never came. A cursor or
+ * worker looks for gaps when its options have a gap_capacity. The capacity bounds how many are kept: when there are
+ * more, the oldest are dropped, and the drops counted.
+ *
+ * A gap lies between the sequence that was expected (the one after the event delivered before; 0 when there was none)
+ * and the one that was delivered, and only where something between the two was cancelled: to step over events that do
+ * not match the region is no gap. What was cancelled behind the last match comes with the next one, and events that are
+ * delivered again have their gaps again.
+ */
+
+/** Sequences from start up to and without end. The layout is frozen: 16 bytes. */
+typedef struct batpak_sequence_range_t {
+    /** The first. */
+    uint64_t start;
+    /** The one after the last. */
+    uint64_t end;
+} batpak_sequence_range_t;
+
+/**
+ * One gap. Its pointer is borrowed from the list or delivery. The layout is frozen and never grows: 48 bytes where
+ * pointers have 64 bits.
+ */
+typedef struct batpak_gap_t {
+    /** The sequence after the event delivered before; 0 when there was none. */
+    uint64_t expected_sequence;
+    /** What was delivered instead. */
+    uint64_t delivered_sequence;
+    /** What of the sequences between the two was cancelled: ascending, not overlapping. */
+    const batpak_sequence_range_t *ranges;
+    /** Number of ranges, at least 1. */
+    size_t range_count;
+    /** Zero. */
+    uint64_t reserved[2];
+} batpak_gap_t;
+
+/**
+ * The gaps of a list, oldest first.
+ *
+ * list: may be NULL, which gives NULL and 0. n: out, may be NULL; the number of gaps.
+ * Returns an array borrowed from the list; NULL when there are none.
+ * Any thread; never waits. Since 0.1.
+ */
+const batpak_gap_t *batpak_gap_list_gaps(const batpak_gap_list_t *list, size_t *n);
+
+/**
+ * How many older gaps were dropped, since the list before was taken, because the capacity was used up.
+ *
+ * list: may be NULL, which gives 0. Any thread; never waits. Since 0.1.
+ */
+uint64_t batpak_gap_list_dropped(const batpak_gap_list_t *list);
+
+/**
+ * Frees a list.
+ *
+ * list: may be NULL. Any thread; never waits. Since 0.1.
+ */
+void batpak_gap_list_free(batpak_gap_list_t *list);
+
+/* =================================================================================================================
  * Cursor
  *
  * A cursor delivers the events of a region in order, each once per pass, from the store's first event on or from where
@@ -994,8 +1058,10 @@ typedef struct batpak_cursor_options_t {
     const char *checkpoint_id;
     /** Its length in bytes. */
     size_t checkpoint_id_len;
+    /** Look for gaps, and keep so many until batpak_cursor_take_gaps; 0, the default, is off and costs nothing. */
+    uint64_t gap_capacity;
     /** Zero. */
-    uint64_t reserved[4];
+    uint64_t reserved[3];
 } batpak_cursor_options_t;
 
 /** Where a cursor stands. The layout is frozen: 64 bytes. */
@@ -1168,6 +1234,17 @@ batpak_status_t batpak_cursor_next_sequence(batpak_cursor_t *cursor, uint64_t *n
  * One thread at a time; never waits. Since 0.1.
  */
 batpak_status_t batpak_cursor_lag(batpak_cursor_t *cursor, uint64_t *events, batpak_error_t **err);
+
+/**
+ * The gaps of what was delivered since this was last called (see Gap above), oldest first. They are handed over: the
+ * next call has only newer ones.
+ *
+ * gaps: out; to be freed with batpak_gap_list_free; NULL on failure. Empty without gap_capacity in the options. err:
+ * out, may be NULL.
+ * Errors: BATPAK_E_CONCURRENT.
+ * One thread at a time; never waits. Since 0.1.
+ */
+batpak_status_t batpak_cursor_take_gaps(batpak_cursor_t *cursor, batpak_gap_list_t **gaps, batpak_error_t **err);
 
 /**
  * A descriptor for poll, epoll and the like: readable while events may be available. Only a batpak_cursor_poll that
@@ -1436,8 +1513,10 @@ typedef struct batpak_worker_options_t {
     void *callback_user_data;
     /** Frees callback_user_data; may be NULL. */
     batpak_user_data_free_fn callback_user_data_free;
+    /** Look for gaps, and show the handler so many of each batch; 0, the default, is off and costs nothing. */
+    uint64_t gap_capacity;
     /** Zero. */
-    uint64_t reserved[4];
+    uint64_t reserved[3];
 } batpak_worker_options_t;
 
 /**
@@ -1593,6 +1672,17 @@ batpak_store_t *batpak_delivery_store(const batpak_delivery_t *delivery);
  * The handler's thread; never waits. Since 0.1.
  */
 batpak_batch_t *batpak_delivery_batch(const batpak_delivery_t *delivery);
+
+/**
+ * The gaps of the batch (see Gap above), oldest first.
+ *
+ * n: out, may be NULL; the number of gaps. dropped: out, may be NULL; how many older ones of the batch the worker's
+ * gap_capacity left no room for.
+ * Returns an array borrowed from the delivery until the handler returns; NULL when there are none, and without
+ * gap_capacity in the worker's options.
+ * The handler's thread; never waits. Since 0.1.
+ */
+const batpak_gap_t *batpak_delivery_gaps(const batpak_delivery_t *delivery, size_t *n, uint64_t *dropped);
 
 /**
  * A key for something that the handler does because of an event: the same at each redelivery and after each restart,

@@ -83,6 +83,7 @@ mod checkpoint;
 mod cursor;
 mod delivery;
 mod error;
+mod gap;
 mod guard;
 mod handle;
 mod input;

@@ -12,6 +12,7 @@ mod append;
 mod child;
 mod close;
 mod commit;
+mod gap;
 mod helper;
 mod open;
 mod options;

@@ -34,6 +34,7 @@ static void in_the_child(const char *dir) {
     batpak_store_t *own = NULL;
     batpak_cursor_t *other = NULL;
     batpak_batch_t *none = NULL;
+    batpak_gap_list_t *gaps = NULL;
     batpak_watermarks_t marks;
     uint64_t number;
     int32_t fd;
@@ -47,6 +48,7 @@ static void in_the_child(const char *dir) {
     CHECK_STATUS(batpak_cursor_open(store, NULL, NULL, &other, &error), BATPAK_E_FORKED, error);
     CHECK_STATUS(batpak_cursor_poll(cursor, 1, 0, 0, &none, &error), BATPAK_E_FORKED, error);
     CHECK_STATUS(batpak_cursor_lag(cursor, &number, &error), BATPAK_E_FORKED, error);
+    CHECK_STATUS(batpak_cursor_take_gaps(cursor, &gaps, &error), BATPAK_E_FORKED, error);
     CHECK_STATUS(batpak_cursor_interrupt(cursor, &error), BATPAK_E_FORKED, error);
     CHECK_STATUS(batpak_cursor_close(cursor, &error), BATPAK_E_FORKED, error);
     CHECK_STATUS(batpak_worker_stop_and_join(worker, -1, &error), BATPAK_E_FORKED, error);

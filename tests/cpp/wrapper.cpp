@@ -34,8 +34,9 @@ static void appends_and_reads(batpak::store &store) {
     store.sync();
     CHECK(store.watermarks().durable == 3 && store.stats().appended == 3);
 
-    batpak::cursor cursor(store);
+    batpak::cursor cursor(store, {}, {}, 8);
     auto batch = cursor.poll(10);
+    CHECK(cursor.take_gaps().gaps.empty() && cursor.take_gaps().dropped == 0);
     CHECK(batch && batch->size() == 3);
     std::string payloads;
     for (const batpak::event event : *batch) {
@@ -117,8 +118,9 @@ static void a_worker_handles(batpak::store &store) {
     std::uint64_t events = 0;
     batpak::worker_options options;
     options.checkpoint_id = "worker";
+    options.gap_capacity = 8;
     batpak::worker worker(store, batpak::region(), options, [&, witness](batpak::delivery &delivery) {
-        CHECK(delivery.checkpoint_id() == "worker" && delivery.attempt() == 1);
+        CHECK(delivery.checkpoint_id() == "worker" && delivery.attempt() == 1 && delivery.gaps().gaps.empty());
         CHECK(delivery.idempotency_key(0, 0) != delivery.idempotency_key(0, 1));
         for (const auto event : delivery.events()) {
             events += event.payload().size() > 0;
