@@ -71,8 +71,10 @@ impl Store {
         }
         let children = inner.children();
         children.iter().for_each(|child| child.stop());
+        inner.signals.end_waits_of_handlers(true);
         let handlers =
             children.iter().filter(|child| child.kind() == ChildKind::Worker && !child.wait_idle(deadline)).count();
+        inner.signals.end_waits_of_handlers(false);
         if handlers > 0 || turn.is_none() {
             return Err(Error::Busy { handlers, waited_ms: started.elapsed().as_millis() as u64 });
         }
@@ -106,7 +108,7 @@ impl Inner {
         };
         // Segments that open fences kept from it.
         self.helper.finish(self);
-        let committed = self.commit_until(bound, ticket);
+        let committed = self.commit_ticket(bound, ticket);
         let mut guard = self.lock_appender();
         let Some(appender) = guard.as_mut() else { return Ok(()) };
         let mut index_error = None;

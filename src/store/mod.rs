@@ -5,14 +5,15 @@
 //! * `durable` by `Inner::sync_once` alone, after the syncs that cover it;
 //! * `visible` by both, under the append lock: to the first STORAGE event that is not durable, else to `appended`.
 //!
-//! Locks, in the order in which they may be taken: group commit, append lock, segment list, helper, segment index. Signals are
-//! fired with none of them held.
+//! Locks, in the order in which they may be taken: group commit, append lock, segment list, helper, segment index, waits for marks.
+//! Signals are fired with none of them held.
 
 mod append;
 mod child;
 mod close;
 mod commit;
 mod fence;
+mod gap;
 mod helper;
 mod keys;
 #[cfg(test)]
@@ -28,10 +29,12 @@ mod segments;
 mod signal;
 #[cfg(test)]
 mod tests;
+mod watermark;
 
 pub use append::{Expected, NewEvent, Receipt};
 pub use fence::{FENCE_TIMEOUT, FENCE_TIMEOUT_MAX, Fence, FenceOptions};
 pub use options::{Durability, LogFunction, LogLevel, LogSink, SEGMENT_BYTES_RANGE, StoreOptions};
+pub use watermark::{Waited, Watermark};
 
 pub(crate) use child::{Child, ChildKind, HandlerScope};
 pub(crate) use scan::Scan;
@@ -143,7 +146,7 @@ struct Inner {
     locks: Mutex<Vec<Box<dyn Lock>>>,
     closed: AtomicBool,
     closing: Closing,
-    marks: Marks,
+    marks: Arc<Marks>,
     signals: Arc<SignalBoard>,
     segments: RwLock<Arc<Vec<Arc<Segment>>>>,
     append: Mutex<Option<Appender>>,
