@@ -75,7 +75,7 @@ extern "C" {
 
 /** success */
 #define BATPAK_OK 0
-/** the poll found no event; it was not asked to wait */
+/** there is no (further) such event; the call was not asked to wait for one */
 #define BATPAK_EMPTY 1
 /** the time given has passed */
 #define BATPAK_TIMEOUT 2
@@ -916,6 +916,85 @@ batpak_batch_t *batpak_batch_retain(batpak_batch_t *batch);
  * batch: may be NULL. Any thread; never waits. Since 0.1.
  */
 void batpak_batch_free(batpak_batch_t *batch);
+
+/* =================================================================================================================
+ * Event
+ *
+ * Events one at a time, by sequence or id. What reads many in order is a cursor.
+ */
+
+/**
+ * The event at a sequence.
+ *
+ * sequence: any number. batch: out; one event, to be freed with batpak_batch_free; NULL unless the status is
+ * BATPAK_OK. err: out, may be NULL.
+ * Returns BATPAK_OK; BATPAK_EMPTY when no visible event has the sequence.
+ * Errors: BATPAK_E_CORRUPT, BATPAK_E_NO_MEMORY, BATPAK_E_IO.
+ * Any thread; may read from the disk. Since 0.1.
+ */
+batpak_status_t batpak_store_get(batpak_store_t *store,
+                                 uint64_t sequence,
+                                 batpak_batch_t **batch,
+                                 batpak_error_t **err);
+
+/**
+ * The event with an id. The id says where its event is, so this costs no more than batpak_store_get.
+ *
+ * id: 16 bytes, from a receipt or an event. batch: out; one event, to be freed with batpak_batch_free; NULL unless the
+ * status is BATPAK_OK. err: out, may be NULL.
+ * Returns BATPAK_OK; BATPAK_EMPTY when no visible event of this store has the id.
+ * Errors: BATPAK_E_CORRUPT, BATPAK_E_NO_MEMORY, BATPAK_E_IO.
+ * Any thread; may read from the disk. Since 0.1.
+ */
+batpak_status_t batpak_store_get_by_id(batpak_store_t *store,
+                                       const uint8_t *id,
+                                       batpak_batch_t **batch,
+                                       batpak_error_t **err);
+
+/**
+ * The first sequence that the log has: where reading from the beginning begins. 0 until the oldest events are given
+ * up; the visible watermark while there is no event.
+ *
+ * sequence: out. err: out, may be NULL.
+ * Any thread; never waits. Since 0.1.
+ */
+batpak_status_t batpak_store_first_sequence(batpak_store_t *store, uint64_t *sequence, batpak_error_t **err);
+
+/* =================================================================================================================
+ * Entity
+ *
+ * How far an entity is, and which entities there are.
+ */
+
+/** How far an entity is. The layout is frozen: 64 bytes. */
+typedef struct batpak_entity_head_t {
+    /** 1: the entity has an event. 0: it has none. */
+    uint32_t exists;
+    /** Zero. */
+    uint32_t reserved0;
+    /** Clock of its last event; 0 when there is none. */
+    uint64_t clock;
+    /** Sequence of its last event, or BATPAK_NO_SEQUENCE. */
+    uint64_t last_sequence;
+    /** Zero. */
+    uint64_t reserved[5];
+} batpak_entity_head_t;
+
+/**
+ * How far an entity is, as of now: for programs that read an entity, decide, and append only if it has not changed.
+ *
+ * It counts every event that was appended, also one that is not visible yet: it is what an append would be compared
+ * with.
+ * entity, entity_len: the entity. head: out. err: out, may be NULL.
+ * Errors: BATPAK_E_COORDINATE_..., BATPAK_E_IO, BATPAK_E_CORRUPT.
+ * Any thread; waits for appends that are under way, and for an entity that was not used lately reads from the disk,
+ * which no append waits for. Since 0.1.
+ */
+batpak_status_t batpak_store_entity_head(batpak_store_t *store,
+                                         const char *entity,
+                                         size_t entity_len,
+                                         batpak_entity_head_t *head,
+                                         batpak_error_t **err);
 
 /* =================================================================================================================
  * Cursor

@@ -281,6 +281,12 @@ struct new_event {
     std::optional<id> correlation_id;
 };
 
+/// The clock and the sequence of an entity's last event.
+struct entity_head {
+    std::uint64_t clock;
+    std::uint64_t last_sequence;
+};
+
 /// A store: any thread. Its destructor closes it and waits for running handlers; close() also tells what went wrong.
 class store {
 public:
@@ -380,6 +386,29 @@ public:
         batpak::id id;
         detail::check([&](auto err) { return batpak_store_id(get(), id.data(), err); });
         return id;
+    }
+    /// The event at a sequence; none when no visible event has it.
+    std::optional<batch> read(std::uint64_t sequence) const {
+        batpak_batch_t *handle = nullptr;
+        detail::check([&](auto err) { return batpak_store_get(get(), sequence, &handle, err); });
+        return handle ? std::optional<batch>(std::in_place, handle) : std::nullopt;
+    }
+    /// The event with an id; none when no visible event of this store has it.
+    std::optional<batch> read(const batpak::id &id) const {
+        batpak_batch_t *handle = nullptr;
+        detail::check([&](auto err) { return batpak_store_get_by_id(get(), id.data(), &handle, err); });
+        return handle ? std::optional<batch>(std::in_place, handle) : std::nullopt;
+    }
+    std::uint64_t first_sequence() const {
+        std::uint64_t sequence = 0;
+        detail::check([&](auto err) { return batpak_store_first_sequence(get(), &sequence, err); });
+        return sequence;
+    }
+    /// How far an entity is, in what was appended; none when it has no event.
+    std::optional<entity_head> head(std::string_view entity) const {
+        batpak_entity_head_t raw;
+        detail::check([&](auto err) { return batpak_store_entity_head(get(), entity.data(), entity.size(), &raw, err); });
+        return raw.exists ? std::optional<entity_head>({raw.clock, raw.last_sequence}) : std::nullopt;
     }
     void close(std::chrono::milliseconds timeout = forever) {
         detail::check([&](auto err) { return batpak_store_close(get(), timeout.count(), err); });

@@ -15,6 +15,7 @@ mod commit;
 mod helper;
 mod open;
 mod options;
+mod read;
 mod recent;
 #[cfg(test)]
 mod regressions;
@@ -26,6 +27,7 @@ mod tests;
 
 pub use append::{NewEvent, Receipt};
 pub use options::{Durability, LogFunction, LogLevel, LogSink, SEGMENT_BYTES_RANGE, StoreOptions};
+pub use read::EntityHead;
 
 pub(crate) use child::{Child, ChildKind, HandlerScope};
 pub(crate) use scan::Scan;

@@ -35,11 +35,16 @@ static void in_the_child(const char *dir) {
     batpak_cursor_t *other = NULL;
     batpak_batch_t *none = NULL;
     batpak_watermarks_t marks;
+    batpak_entity_head_t head;
     uint64_t number;
     size_t n = 0;
     CHECK_STATUS(batpak_store_append_one(store, "e", 1, "s", 1, 0x1001, "", 0, NULL, &error), BATPAK_E_FORKED, error);
     CHECK_STATUS(batpak_store_sync(store, &error), BATPAK_E_FORKED, error);
     CHECK_STATUS(batpak_store_watermarks(store, &marks, &error), BATPAK_E_FORKED, error);
+    CHECK_STATUS(batpak_store_get(store, 0, &none, &error), BATPAK_E_FORKED, error);
+    CHECK_STATUS(batpak_store_get_by_id(store, (const uint8_t *)"0123456789abcdef", &none, &error), BATPAK_E_FORKED, error);
+    CHECK_STATUS(batpak_store_first_sequence(store, &number, &error), BATPAK_E_FORKED, error);
+    CHECK_STATUS(batpak_store_entity_head(store, "e", 1, &head, &error), BATPAK_E_FORKED, error);
     CHECK_STATUS(batpak_store_close(store, -1, &error), BATPAK_E_FORKED, error);
     CHECK_STATUS(batpak_cursor_open(store, NULL, NULL, &other, &error), BATPAK_E_FORKED, error);
     CHECK_STATUS(batpak_cursor_poll(cursor, 1, 0, 0, &none, &error), BATPAK_E_FORKED, error);

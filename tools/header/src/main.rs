@@ -10,7 +10,7 @@ use std::process::ExitCode;
 use std::{env, fs};
 
 /// The files of `src/ffi` in the order of the header.
-const SECTIONS: [&str; 12] = [
+const SECTIONS: [&str; 14] = [
     "status",
     "handle",
     "error",
@@ -19,6 +19,8 @@ const SECTIONS: [&str; 12] = [
     "store",
     "region",
     "batch",
+    "event",
+    "entity",
     "cursor",
     "checkpoint",
     "worker",
