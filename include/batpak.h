@@ -1002,7 +1002,17 @@ batpak_status_t batpak_store_entity_head(batpak_store_t *store,
  * A cursor delivers the events of a region in order, each once per pass, from the store's first event on or from where
  * its checkpoint says. A poll moves the cursor's position; a checkpoint makes the position durable, so that after a
  * restart events behind it do not come again: at-least-once delivery.
+ *
+ * A cursor stands between two events, and a sequence that it is moved to (seek) stands before the event of that
+ * sequence. Forward, what is delivered next is that event or one above; backward (BATPAK_DIRECTION_BACKWARD), one
+ * below. A backward cursor delivers the newest event first and ends at the first event of the log: it is for "the last
+ * few", not for following a log, has no checkpoint and never waits.
  */
+
+/** From older to newer events. */
+#define BATPAK_DIRECTION_FORWARD 0u
+/** From newer to older events, beginning with the newest that is visible when the cursor is opened. */
+#define BATPAK_DIRECTION_BACKWARD 1u
 
 /** How to open a cursor. */
 typedef struct batpak_cursor_options_t {
@@ -1017,20 +1027,27 @@ typedef struct batpak_cursor_options_t {
     const char *checkpoint_id;
     /** Its length in bytes. */
     size_t checkpoint_id_len;
+    /** A BATPAK_DIRECTION_ constant. With BATPAK_DIRECTION_BACKWARD, checkpoint_id is NULL. */
+    uint32_t direction;
     /** Zero. */
-    uint64_t reserved[4];
+    uint32_t reserved0;
+    /** Zero. */
+    uint64_t reserved[3];
 } batpak_cursor_options_t;
 
 /** Where a cursor stands. The layout is frozen: 64 bytes. */
 typedef struct batpak_cursor_position_t {
     /**
      * The sequence after position; 0 when not started. With position_id it is what to keep elsewhere, to come back
-     * with batpak_cursor_seek_position.
+     * with batpak_cursor_seek_position. Backward: position; when not started, scanned.
      */
     uint64_t next_sequence;
     /** Sequence of the last event delivered, or stepped over by a seek; BATPAK_NO_SEQUENCE when not started. */
     uint64_t position;
-    /** Every match below this sequence was delivered. */
+    /**
+     * Every match below this sequence was delivered. Backward: every match from this sequence up to where the cursor
+     * began.
+     */
     uint64_t scanned;
     /**
      * The position that the checkpoint holds, and that a rewind returns to; BATPAK_NO_SEQUENCE for the beginning.
@@ -1058,7 +1075,7 @@ typedef void (*batpak_wake_fn)(void *user_data);
 batpak_status_t batpak_cursor_options_init(batpak_cursor_options_t *options, size_t size, batpak_error_t **err);
 
 /**
- * Opens a cursor: at its checkpoint, or at the beginning.
+ * Opens a cursor: at its checkpoint, or at the beginning; backward, at the visible end.
  *
  * region: may be NULL for everything. options: may be NULL for the defaults. cursor: out; to be closed with
  * batpak_cursor_close and freed with batpak_cursor_free; NULL on failure. err: out, may be NULL.
@@ -1075,12 +1092,13 @@ batpak_status_t batpak_cursor_open(batpak_store_t *store,
                                    batpak_error_t **err);
 
 /**
- * Delivers the next events of the region, and waits for some when there are none.
+ * Delivers the next events of the region, and waits for some when there are none. A backward cursor delivers the ones
+ * before, newest first, and does not wait: behind the first one it returns BATPAK_EMPTY, whatever timeout_ms is.
  *
  * max_events: at least 1. max_payload_bytes: a bound on the payloads of the batch, which does not hold for its first
  * event; 0 for none. timeout_ms: how long to wait: 0 not at all, -1 for ever. batch: out; to be freed with
  * batpak_batch_free; NULL unless the status is BATPAK_OK. err: out, may be NULL.
- * Returns BATPAK_OK with at least one event; BATPAK_EMPTY (there is none, timeout_ms was 0); BATPAK_TIMEOUT (none
+ * Returns BATPAK_OK with at least one event; BATPAK_EMPTY (there is none, and it did not wait); BATPAK_TIMEOUT (none
  * came); BATPAK_INTERRUPTED (batpak_cursor_interrupt was called; it comes before events that are there).
  * Errors: BATPAK_E_CONCURRENT, BATPAK_E_CORRUPT, BATPAK_E_NO_MEMORY, BATPAK_E_IO; the position is then where it was.
  * One thread at a time; waits as long as asked, and for the disk. A poll makes nothing durable. Since 0.1.
@@ -1113,7 +1131,8 @@ batpak_status_t batpak_cursor_checkpoint(batpak_cursor_t *cursor, batpak_error_t
 batpak_status_t batpak_cursor_checkpoint_at(batpak_cursor_t *cursor, uint64_t sequence, batpak_error_t **err);
 
 /**
- * Goes back to the last checkpoint; without one, to the beginning. What was delivered since comes again.
+ * Goes back to the last checkpoint; without one, to the beginning; backward, to where the cursor was opened. What was
+ * delivered since comes again.
  *
  * err: out, may be NULL. Errors: BATPAK_E_CONCURRENT.
  * One thread at a time; never waits. The checkpoint stays as it is. Since 0.1.
@@ -1121,7 +1140,7 @@ batpak_status_t batpak_cursor_checkpoint_at(batpak_cursor_t *cursor, uint64_t se
 batpak_status_t batpak_cursor_rewind(batpak_cursor_t *cursor, batpak_error_t **err);
 
 /**
- * Moves the cursor: the next event delivered has this sequence or a higher one.
+ * Moves the cursor: the next event delivered has this sequence or a higher one; backward, a lower one.
  *
  * sequence: at most the visible watermark. err: out, may be NULL. Errors: BATPAK_E_CONCURRENT, BATPAK_E_IO.
  * One thread at a time; may read from the disk. The checkpoint stays as it is until the next one is made. Since 0.1.
@@ -1129,7 +1148,7 @@ batpak_status_t batpak_cursor_rewind(batpak_cursor_t *cursor, batpak_error_t **e
 batpak_status_t batpak_cursor_seek(batpak_cursor_t *cursor, uint64_t sequence, batpak_error_t **err);
 
 /**
- * Moves the cursor to the first event at or after a time.
+ * Moves the cursor to the first event at or after a time; backward, what is delivered next is earlier than the time.
  *
  * time_us: microseconds since the Unix epoch. err: out, may be NULL. Errors: BATPAK_E_CONCURRENT, BATPAK_E_IO.
  * One thread at a time; may read from the disk. The checkpoint stays as it is until the next one is made. Since 0.1.
@@ -1137,7 +1156,7 @@ batpak_status_t batpak_cursor_seek(batpak_cursor_t *cursor, uint64_t sequence, b
 batpak_status_t batpak_cursor_seek_time(batpak_cursor_t *cursor, int64_t time_us, batpak_error_t **err);
 
 /**
- * Moves the cursor before the first event.
+ * Moves the cursor before the first event, where a backward cursor is at its end.
  *
  * err: out, may be NULL. Errors: BATPAK_E_CONCURRENT.
  * One thread at a time; never waits. The checkpoint stays as it is until the next one is made. Since 0.1.
@@ -1145,7 +1164,7 @@ batpak_status_t batpak_cursor_seek_time(batpak_cursor_t *cursor, int64_t time_us
 batpak_status_t batpak_cursor_seek_beginning(batpak_cursor_t *cursor, batpak_error_t **err);
 
 /**
- * Moves the cursor behind the last visible event.
+ * Moves the cursor behind the last visible event, where a backward cursor begins anew.
  *
  * err: out, may be NULL. Errors: BATPAK_E_CONCURRENT, BATPAK_E_IO.
  * One thread at a time; may read from the disk. The checkpoint stays as it is until the next one is made. Since 0.1.
@@ -1156,7 +1175,7 @@ batpak_status_t batpak_cursor_seek_end(batpak_cursor_t *cursor, batpak_error_t *
  * Comes back to a position that was kept elsewhere, for instance in the transaction of another database.
  *
  * next_sequence, position_id: as in batpak_cursor_position_t; position_id is 16 bytes, or NULL to leave the event at
- * the position unchecked. err: out, may be NULL.
+ * the position unchecked, as zeros do backward. err: out, may be NULL.
  * Errors: BATPAK_E_CHECKPOINT_AHEAD: beyond the log's end; BATPAK_E_CHECKPOINT_DIVERGED: the log has another event
  * there; BATPAK_E_CONCURRENT, BATPAK_E_IO.
  * One thread at a time; may read from the disk. The checkpoint stays as it is until the next one is made. Since 0.1.
@@ -1177,7 +1196,8 @@ batpak_status_t batpak_cursor_position(batpak_cursor_t *cursor,
                                        batpak_error_t **err);
 
 /**
- * The sequence after the position, 0 at the beginning: what batpak_cursor_seek takes to come back.
+ * The sequence after the position, 0 at the beginning, and backward the position: what batpak_cursor_seek takes to come
+ * back.
  *
  * next_sequence: out. err: out, may be NULL. Errors: BATPAK_E_CONCURRENT.
  * One thread at a time; never waits. Since 0.1.
@@ -1194,7 +1214,8 @@ batpak_status_t batpak_cursor_lag(batpak_cursor_t *cursor, uint64_t *events, bat
 
 /**
  * A descriptor for poll, epoll and the like: readable while events may be available. Only a batpak_cursor_poll that
- * finds none makes it unreadable, so on readability poll with timeout 0 until BATPAK_EMPTY.
+ * finds none makes it unreadable, so on readability poll with timeout 0 until BATPAK_EMPTY. A backward cursor has none:
+ * BATPAK_E_INVALID_ARGUMENT.
  *
  * fd: out; the cursor's, non-blocking, closed with its last handle: neither read, write nor close it. err: out, may
  * be NULL.
@@ -1205,7 +1226,7 @@ batpak_status_t batpak_cursor_notify_fd(batpak_cursor_t *cursor, int32_t *fd, ba
 
 /**
  * Has a function called when events may be available: the other way into an event loop. After setting it, poll until
- * BATPAK_EMPTY.
+ * BATPAK_EMPTY. On a backward cursor: BATPAK_E_INVALID_ARGUMENT.
  *
  * wake: called as batpak_wake_fn says; NULL removes it. user_data: passed to it. user_data_free: may be NULL; called
  * once wake was replaced or removed, or the cursor freed, and no call of it is running any more. err: out, may be

@@ -441,21 +441,19 @@ private:
     detail::owner<batpak_store_t, batpak_store_free> handle_;
 };
 
+/// Which way a cursor reads.
+enum class direction : std::uint32_t {
+    forward = BATPAK_DIRECTION_FORWARD,
+    backward = BATPAK_DIRECTION_BACKWARD,
+};
+
 /// A cursor: one thread at a time. Its destructor closes it.
 class cursor {
 public:
     /// An empty checkpoint id is none.
-    explicit cursor(const store &store, const region &region = {}, std::string_view checkpoint_id = {}) {
-        const batpak_region_t raw = region.raw();
-        batpak_cursor_options_t options;
-        detail::check([&](auto err) { return batpak_cursor_options_init(&options, sizeof options, err); });
-        options.checkpoint_id = checkpoint_id.empty() ? nullptr : checkpoint_id.data();
-        options.checkpoint_id_len = checkpoint_id.size();
-        batpak_cursor_t *handle = nullptr;
-        detail::check([&](auto err) { return batpak_cursor_open(store.get(), &raw, &options, &handle, err); });
-        handle_.reset(handle);
-    }
-
+    explicit cursor(const store &store, const region &region = {}, std::string_view checkpoint_id = {})
+        : cursor(store, region, checkpoint_id, direction::forward) {}
+    cursor(const store &store, const region &region, direction direction) : cursor(store, region, {}, direction) {}
     batpak_cursor_t *get() const noexcept { return handle_.get(); }
 
     /// The next events; none when there are none in time, or on an interrupt. status: BATPAK_OK, _EMPTY, _TIMEOUT or
@@ -546,6 +544,18 @@ public:
     }
 
 private:
+    cursor(const store &store, const region &region, std::string_view checkpoint_id, direction direction) {
+        const batpak_region_t raw = region.raw();
+        batpak_cursor_options_t options;
+        detail::check([&](auto err) { return batpak_cursor_options_init(&options, sizeof options, err); });
+        options.checkpoint_id = checkpoint_id.empty() ? nullptr : checkpoint_id.data();
+        options.checkpoint_id_len = checkpoint_id.size();
+        options.direction = static_cast<std::uint32_t>(direction);
+        batpak_cursor_t *handle = nullptr;
+        detail::check([&](auto err) { return batpak_cursor_open(store.get(), &raw, &options, &handle, err); });
+        handle_.reset(handle);
+    }
+
     detail::owner<batpak_cursor_t, batpak_cursor_free> handle_;
 };
 

@@ -45,7 +45,7 @@ fn lines() -> Vec<String> {
         layout!(batpak_event_t: sequence clock prev_sequence time_us id correlation_id kind schema flags cause_count
             entity entity_len scope scope_len payload payload_len causes reserved),
         layout!(batpak_entity_head_t: exists reserved0 clock last_sequence reserved),
-        layout!(batpak_cursor_options_t: struct_size flags checkpoint_id checkpoint_id_len reserved),
+        layout!(batpak_cursor_options_t: struct_size flags checkpoint_id checkpoint_id_len direction reserved0 reserved),
         layout!(batpak_cursor_position_t: next_sequence position scanned committed position_id reserved),
         layout!(batpak_worker_options_t: struct_size restart_policy batch_events batch_payload_bytes idle_wait_ms
             max_restarts retries_max within_ms retry_backoff_ms checkpoint_id checkpoint_id_len name name_len

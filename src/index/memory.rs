@@ -10,6 +10,8 @@
 //!   entity's new events costs what they are, whatever else was appended;
 //! * `heads[stream].next_clock - (events of the stream here)` is the clock of its first event here.
 
+mod listing;
+
 use std::sync::atomic::{
     AtomicU32, AtomicU64,
     Ordering::{Acquire, Relaxed, Release},

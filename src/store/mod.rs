@@ -30,7 +30,7 @@ pub use options::{Durability, LogFunction, LogLevel, LogSink, SEGMENT_BYTES_RANG
 pub use read::EntityHead;
 
 pub(crate) use child::{Child, ChildKind, HandlerScope};
-pub(crate) use scan::Scan;
+pub(crate) use scan::{BackwardScan, Scan};
 pub(crate) use signal::{Signal, Woken};
 
 use std::path::{Path, PathBuf};

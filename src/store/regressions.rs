@@ -70,7 +70,7 @@ fn segment_path(base: u64) -> std::path::PathBuf {
 }
 
 fn with_checkpoint(id: &str) -> CursorOptions {
-    CursorOptions { checkpoint_id: Some(id.to_owned()) }
+    CursorOptions { checkpoint_id: Some(id.to_owned()), ..CursorOptions::default() }
 }
 
 fn consumer(store: &Store, id: &str) -> Result<Cursor> {

@@ -6,6 +6,10 @@
 //!
 //! Every frame is verified when it is read: header and payload checksums under the epoch's seed, and its sequence.
 
+mod backward;
+
+pub(crate) use backward::BackwardScan;
+
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 

@@ -130,7 +130,7 @@ impl Model {
 }
 
 fn consumer() -> CursorOptions {
-    CursorOptions { checkpoint_id: Some(String::from("c")) }
+    CursorOptions { checkpoint_id: Some(String::from("c")), ..CursorOptions::default() }
 }
 
 const AT: &str = "/s";
