@@ -75,7 +75,7 @@ extern "C" {
 
 /** success */
 #define BATPAK_OK 0
-/** the poll found no event; it was not asked to wait */
+/** there is no (further) such event; the call was not asked to wait for one */
 #define BATPAK_EMPTY 1
 /** the time given has passed */
 #define BATPAK_TIMEOUT 2
@@ -1111,6 +1111,85 @@ batpak_batch_t *batpak_batch_retain(batpak_batch_t *batch);
 void batpak_batch_free(batpak_batch_t *batch);
 
 /* =================================================================================================================
+ * Event
+ *
+ * Events one at a time, by sequence or id. What reads many in order is a cursor.
+ */
+
+/**
+ * The event at a sequence.
+ *
+ * sequence: any number. batch: out; one event, to be freed with batpak_batch_free; NULL unless the status is
+ * BATPAK_OK. err: out, may be NULL.
+ * Returns BATPAK_OK; BATPAK_EMPTY when no visible event has the sequence.
+ * Errors: BATPAK_E_CORRUPT, BATPAK_E_NO_MEMORY, BATPAK_E_IO.
+ * Any thread; may read from the disk. Since 0.1.
+ */
+batpak_status_t batpak_store_get(batpak_store_t *store,
+                                 uint64_t sequence,
+                                 batpak_batch_t **batch,
+                                 batpak_error_t **err);
+
+/**
+ * The event with an id. The id says where its event is, so this costs no more than batpak_store_get.
+ *
+ * id: 16 bytes, from a receipt or an event. batch: out; one event, to be freed with batpak_batch_free; NULL unless the
+ * status is BATPAK_OK. err: out, may be NULL.
+ * Returns BATPAK_OK; BATPAK_EMPTY when no visible event of this store has the id.
+ * Errors: BATPAK_E_CORRUPT, BATPAK_E_NO_MEMORY, BATPAK_E_IO.
+ * Any thread; may read from the disk. Since 0.1.
+ */
+batpak_status_t batpak_store_get_by_id(batpak_store_t *store,
+                                       const uint8_t *id,
+                                       batpak_batch_t **batch,
+                                       batpak_error_t **err);
+
+/**
+ * The first sequence that the log has: where reading from the beginning begins. 0 until the oldest events are given
+ * up; the visible watermark while there is no event.
+ *
+ * sequence: out. err: out, may be NULL.
+ * Any thread; never waits. Since 0.1.
+ */
+batpak_status_t batpak_store_first_sequence(batpak_store_t *store, uint64_t *sequence, batpak_error_t **err);
+
+/* =================================================================================================================
+ * Entity
+ *
+ * How far an entity is, and which entities there are.
+ */
+
+/** How far an entity is. The layout is frozen: 64 bytes. */
+typedef struct batpak_entity_head_t {
+    /** 1: the entity has an event. 0: it has none. */
+    uint32_t exists;
+    /** Zero. */
+    uint32_t reserved0;
+    /** Clock of its last event; 0 when there is none. */
+    uint64_t clock;
+    /** Sequence of its last event, or BATPAK_NO_SEQUENCE. */
+    uint64_t last_sequence;
+    /** Zero. */
+    uint64_t reserved[5];
+} batpak_entity_head_t;
+
+/**
+ * How far an entity is, as of now: for programs that read an entity, decide, and append only if it has not changed.
+ *
+ * It counts every event that was appended, also one that is not visible yet: it is what an append would be compared
+ * with.
+ * entity, entity_len: the entity. head: out. err: out, may be NULL.
+ * Errors: BATPAK_E_COORDINATE_..., BATPAK_E_IO, BATPAK_E_CORRUPT.
+ * Any thread; waits for appends that are under way, and for an entity that was not used lately reads from the disk,
+ * which no append waits for. Since 0.1.
+ */
+batpak_status_t batpak_store_entity_head(batpak_store_t *store,
+                                         const char *entity,
+                                         size_t entity_len,
+                                         batpak_entity_head_t *head,
+                                         batpak_error_t **err);
+
+/* =================================================================================================================
  * Gap
  *
  * Where a delivery stepped over cancelled sequences: events that were appended under a fence and never came. A cursor or
@@ -1177,7 +1256,17 @@ void batpak_gap_list_free(batpak_gap_list_t *list);
  * A cursor delivers the events of a region in order, each once per pass, from the store's first event on or from where
  * its checkpoint says. A poll moves the cursor's position; a checkpoint makes the position durable, so that after a
  * restart events behind it do not come again: at-least-once delivery.
+ *
+ * A cursor stands between two events, and a sequence that it is moved to (seek) stands before the event of that
+ * sequence. Forward, what is delivered next is that event or one above; backward (BATPAK_DIRECTION_BACKWARD), one
+ * below. A backward cursor delivers the newest event first and ends at the first event of the log: it is for "the last
+ * few", not for following a log, has no checkpoint and never waits.
  */
+
+/** From older to newer events. */
+#define BATPAK_DIRECTION_FORWARD 0u
+/** From newer to older events, beginning with the newest that is visible when the cursor is opened. */
+#define BATPAK_DIRECTION_BACKWARD 1u
 
 /** How to open a cursor. */
 typedef struct batpak_cursor_options_t {
@@ -1192,6 +1281,10 @@ typedef struct batpak_cursor_options_t {
     const char *checkpoint_id;
     /** Its length in bytes. */
     size_t checkpoint_id_len;
+    /** A BATPAK_DIRECTION_ constant. With BATPAK_DIRECTION_BACKWARD, checkpoint_id is NULL and gap_capacity 0. */
+    uint32_t direction;
+    /** Zero. */
+    uint32_t reserved0;
     /** Look for gaps, and keep so many until batpak_cursor_take_gaps; 0, the default, is off and costs nothing. */
     uint64_t gap_capacity;
     /** Zero. */
@@ -1202,12 +1295,15 @@ typedef struct batpak_cursor_options_t {
 typedef struct batpak_cursor_position_t {
     /**
      * The sequence after position; 0 when not started. With position_id it is what to keep elsewhere, to come back
-     * with batpak_cursor_seek_position.
+     * with batpak_cursor_seek_position. Backward: position; when not started, scanned.
      */
     uint64_t next_sequence;
     /** Sequence of the last event delivered, or stepped over by a seek; BATPAK_NO_SEQUENCE when not started. */
     uint64_t position;
-    /** Every match below this sequence was delivered. */
+    /**
+     * Every match below this sequence was delivered. Backward: every match from this sequence up to where the cursor
+     * began.
+     */
     uint64_t scanned;
     /**
      * The position that the checkpoint holds, and that a rewind returns to; BATPAK_NO_SEQUENCE for the beginning.
@@ -1235,7 +1331,7 @@ typedef void (*batpak_wake_fn)(void *user_data);
 batpak_status_t batpak_cursor_options_init(batpak_cursor_options_t *options, size_t size, batpak_error_t **err);
 
 /**
- * Opens a cursor: at its checkpoint, or at the beginning.
+ * Opens a cursor: at its checkpoint, or at the beginning; backward, at the visible end.
  *
  * region: may be NULL for everything. options: may be NULL for the defaults. cursor: out; to be closed with
  * batpak_cursor_close and freed with batpak_cursor_free; NULL on failure. err: out, may be NULL.
@@ -1252,12 +1348,13 @@ batpak_status_t batpak_cursor_open(batpak_store_t *store,
                                    batpak_error_t **err);
 
 /**
- * Delivers the next events of the region, and waits for some when there are none.
+ * Delivers the next events of the region, and waits for some when there are none. A backward cursor delivers the ones
+ * before, newest first, and does not wait: behind the first one it returns BATPAK_EMPTY, whatever timeout_ms is.
  *
  * max_events: at least 1. max_payload_bytes: a bound on the payloads of the batch, which does not hold for its first
  * event; 0 for none. timeout_ms: how long to wait: 0 not at all, -1 for ever. batch: out; to be freed with
  * batpak_batch_free; NULL unless the status is BATPAK_OK. err: out, may be NULL.
- * Returns BATPAK_OK with at least one event; BATPAK_EMPTY (there is none, timeout_ms was 0); BATPAK_TIMEOUT (none
+ * Returns BATPAK_OK with at least one event; BATPAK_EMPTY (there is none, and it did not wait); BATPAK_TIMEOUT (none
  * came); BATPAK_INTERRUPTED (batpak_cursor_interrupt was called; it comes before events that are there).
  * Errors: BATPAK_E_CONCURRENT, BATPAK_E_CORRUPT, BATPAK_E_NO_MEMORY, BATPAK_E_IO; the position is then where it was.
  * One thread at a time; waits as long as asked, and for the disk. A poll makes nothing durable. Since 0.1.
@@ -1290,7 +1387,8 @@ batpak_status_t batpak_cursor_checkpoint(batpak_cursor_t *cursor, batpak_error_t
 batpak_status_t batpak_cursor_checkpoint_at(batpak_cursor_t *cursor, uint64_t sequence, batpak_error_t **err);
 
 /**
- * Goes back to the last checkpoint; without one, to the beginning. What was delivered since comes again.
+ * Goes back to the last checkpoint; without one, to the beginning; backward, to where the cursor was opened. What was
+ * delivered since comes again.
  *
  * err: out, may be NULL. Errors: BATPAK_E_CONCURRENT.
  * One thread at a time; never waits. The checkpoint stays as it is. Since 0.1.
@@ -1298,7 +1396,7 @@ batpak_status_t batpak_cursor_checkpoint_at(batpak_cursor_t *cursor, uint64_t se
 batpak_status_t batpak_cursor_rewind(batpak_cursor_t *cursor, batpak_error_t **err);
 
 /**
- * Moves the cursor: the next event delivered has this sequence or a higher one.
+ * Moves the cursor: the next event delivered has this sequence or a higher one; backward, a lower one.
  *
  * sequence: at most the visible watermark. err: out, may be NULL. Errors: BATPAK_E_CONCURRENT, BATPAK_E_IO.
  * One thread at a time; may read from the disk. The checkpoint stays as it is until the next one is made. Since 0.1.
@@ -1306,7 +1404,7 @@ batpak_status_t batpak_cursor_rewind(batpak_cursor_t *cursor, batpak_error_t **e
 batpak_status_t batpak_cursor_seek(batpak_cursor_t *cursor, uint64_t sequence, batpak_error_t **err);
 
 /**
- * Moves the cursor to the first event at or after a time.
+ * Moves the cursor to the first event at or after a time; backward, what is delivered next is earlier than the time.
  *
  * time_us: microseconds since the Unix epoch. err: out, may be NULL. Errors: BATPAK_E_CONCURRENT, BATPAK_E_IO.
  * One thread at a time; may read from the disk. The checkpoint stays as it is until the next one is made. Since 0.1.
@@ -1314,7 +1412,7 @@ batpak_status_t batpak_cursor_seek(batpak_cursor_t *cursor, uint64_t sequence, b
 batpak_status_t batpak_cursor_seek_time(batpak_cursor_t *cursor, int64_t time_us, batpak_error_t **err);
 
 /**
- * Moves the cursor before the first event.
+ * Moves the cursor before the first event, where a backward cursor is at its end.
  *
  * err: out, may be NULL. Errors: BATPAK_E_CONCURRENT.
  * One thread at a time; never waits. The checkpoint stays as it is until the next one is made. Since 0.1.
@@ -1322,7 +1420,7 @@ batpak_status_t batpak_cursor_seek_time(batpak_cursor_t *cursor, int64_t time_us
 batpak_status_t batpak_cursor_seek_beginning(batpak_cursor_t *cursor, batpak_error_t **err);
 
 /**
- * Moves the cursor behind the last visible event.
+ * Moves the cursor behind the last visible event, where a backward cursor begins anew.
  *
  * err: out, may be NULL. Errors: BATPAK_E_CONCURRENT, BATPAK_E_IO.
  * One thread at a time; may read from the disk. The checkpoint stays as it is until the next one is made. Since 0.1.
@@ -1333,7 +1431,7 @@ batpak_status_t batpak_cursor_seek_end(batpak_cursor_t *cursor, batpak_error_t *
  * Comes back to a position that was kept elsewhere, for instance in the transaction of another database.
  *
  * next_sequence, position_id: as in batpak_cursor_position_t; position_id is 16 bytes, or NULL to leave the event at
- * the position unchecked. err: out, may be NULL.
+ * the position unchecked, as zeros do backward. err: out, may be NULL.
  * Errors: BATPAK_E_CHECKPOINT_AHEAD: beyond the log's end; BATPAK_E_CHECKPOINT_DIVERGED: the log has another event
  * there; BATPAK_E_CONCURRENT, BATPAK_E_IO.
  * One thread at a time; may read from the disk. The checkpoint stays as it is until the next one is made. Since 0.1.
@@ -1354,7 +1452,8 @@ batpak_status_t batpak_cursor_position(batpak_cursor_t *cursor,
                                        batpak_error_t **err);
 
 /**
- * The sequence after the position, 0 at the beginning: what batpak_cursor_seek takes to come back.
+ * The sequence after the position, 0 at the beginning, and backward the position: what batpak_cursor_seek takes to come
+ * back.
  *
  * next_sequence: out. err: out, may be NULL. Errors: BATPAK_E_CONCURRENT.
  * One thread at a time; never waits. Since 0.1.
@@ -1382,7 +1481,8 @@ batpak_status_t batpak_cursor_take_gaps(batpak_cursor_t *cursor, batpak_gap_list
 
 /**
  * A descriptor for poll, epoll and the like: readable while events may be available. Only a batpak_cursor_poll that
- * finds none makes it unreadable, so on readability poll with timeout 0 until BATPAK_EMPTY.
+ * finds none makes it unreadable, so on readability poll with timeout 0 until BATPAK_EMPTY. A backward cursor has none:
+ * BATPAK_E_INVALID_ARGUMENT.
  *
  * fd: out; the cursor's, non-blocking, closed with its last handle: neither read, write nor close it. err: out, may
  * be NULL.
@@ -1393,7 +1493,7 @@ batpak_status_t batpak_cursor_notify_fd(batpak_cursor_t *cursor, int32_t *fd, ba
 
 /**
  * Has a function called when events may be available: the other way into an event loop. After setting it, poll until
- * BATPAK_EMPTY.
+ * BATPAK_EMPTY. On a backward cursor: BATPAK_E_INVALID_ARGUMENT.
  *
  * wake: called as batpak_wake_fn says; NULL removes it. user_data: passed to it. user_data_free: may be NULL; called
  * once wake was replaced or removed, or the cursor freed, and no call of it is running any more. err: out, may be

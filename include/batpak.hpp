@@ -316,6 +316,12 @@ struct new_event {
     std::optional<id> correlation_id;
 };
 
+/// The clock and the sequence of an entity's last event.
+struct entity_head {
+    std::uint64_t clock;
+    std::uint64_t last_sequence;
+};
+
 /// A store: any thread. Its destructor closes it and waits for running handlers; close() also tells what went wrong.
 class store {
 public:
@@ -428,6 +434,29 @@ public:
         detail::check([&](auto err) { return batpak_store_id(get(), id.data(), err); });
         return id;
     }
+    /// The event at a sequence; none when no visible event has it.
+    std::optional<batch> read(std::uint64_t sequence) const {
+        batpak_batch_t *handle = nullptr;
+        detail::check([&](auto err) { return batpak_store_get(get(), sequence, &handle, err); });
+        return handle ? std::optional<batch>(std::in_place, handle) : std::nullopt;
+    }
+    /// The event with an id; none when no visible event of this store has it.
+    std::optional<batch> read(const batpak::id &id) const {
+        batpak_batch_t *handle = nullptr;
+        detail::check([&](auto err) { return batpak_store_get_by_id(get(), id.data(), &handle, err); });
+        return handle ? std::optional<batch>(std::in_place, handle) : std::nullopt;
+    }
+    std::uint64_t first_sequence() const {
+        std::uint64_t sequence = 0;
+        detail::check([&](auto err) { return batpak_store_first_sequence(get(), &sequence, err); });
+        return sequence;
+    }
+    /// How far an entity is, in what was appended; none when it has no event.
+    std::optional<entity_head> head(std::string_view entity) const {
+        batpak_entity_head_t raw;
+        detail::check([&](auto err) { return batpak_store_entity_head(get(), entity.data(), entity.size(), &raw, err); });
+        return raw.exists ? std::optional<entity_head>({raw.clock, raw.last_sequence}) : std::nullopt;
+    }
     void close(std::chrono::milliseconds timeout = forever) {
         detail::check([&](auto err) { return batpak_store_close(get(), timeout.count(), err); });
     }
@@ -459,22 +488,20 @@ private:
     detail::owner<batpak_store_t, batpak_store_free> handle_;
 };
 
+/// Which way a cursor reads.
+enum class direction : std::uint32_t {
+    forward = BATPAK_DIRECTION_FORWARD,
+    backward = BATPAK_DIRECTION_BACKWARD,
+};
+
 /// A cursor: one thread at a time. Its destructor closes it.
 class cursor {
 public:
     /// An empty checkpoint id is none. With a gap capacity it looks for gaps.
     explicit cursor(const store &store, const region &region = {}, std::string_view checkpoint_id = {},
-                    std::uint64_t gap_capacity = 0) {
-        const batpak_region_t raw = region.raw();
-        batpak_cursor_options_t options;
-        detail::check([&](auto err) { return batpak_cursor_options_init(&options, sizeof options, err); });
-        options.checkpoint_id = checkpoint_id.empty() ? nullptr : checkpoint_id.data();
-        options.checkpoint_id_len = checkpoint_id.size();
-        options.gap_capacity = gap_capacity;
-        batpak_cursor_t *handle = nullptr;
-        detail::check([&](auto err) { return batpak_cursor_open(store.get(), &raw, &options, &handle, err); });
-        handle_.reset(handle);
-    }
+                    std::uint64_t gap_capacity = 0)
+        : cursor(store, region, checkpoint_id, direction::forward, gap_capacity) {}
+    cursor(const store &store, const region &region, direction direction) : cursor(store, region, {}, direction, 0) {}
 
     batpak_cursor_t *get() const noexcept { return handle_.get(); }
 
@@ -575,6 +602,20 @@ public:
     }
 
 private:
+    cursor(const store &store, const region &region, std::string_view checkpoint_id, direction direction,
+           std::uint64_t gap_capacity) {
+        const batpak_region_t raw = region.raw();
+        batpak_cursor_options_t options;
+        detail::check([&](auto err) { return batpak_cursor_options_init(&options, sizeof options, err); });
+        options.checkpoint_id = checkpoint_id.empty() ? nullptr : checkpoint_id.data();
+        options.checkpoint_id_len = checkpoint_id.size();
+        options.direction = static_cast<std::uint32_t>(direction);
+        options.gap_capacity = gap_capacity;
+        batpak_cursor_t *handle = nullptr;
+        detail::check([&](auto err) { return batpak_cursor_open(store.get(), &raw, &options, &handle, err); });
+        handle_.reset(handle);
+    }
+
     detail::owner<batpak_cursor_t, batpak_cursor_free> handle_;
 };
 

@@ -1,5 +1,6 @@
 //! What cursors and checkpoints promise, on a simulated disk.
 
+mod backward;
 mod checkpoints;
 mod crashes;
 mod cursors;

@@ -14,6 +14,8 @@
 //! * `heads[stream].next_clock - (live events of the stream here)` is the clock of its first live event here; a head without such events may be
 //!   unknown, and then nothing is pushed to it before [`Heads::set_head`].
 
+mod listing;
+
 use std::sync::atomic::{
     AtomicBool, AtomicU32, AtomicU64,
     Ordering::{Acquire, Relaxed, Release},

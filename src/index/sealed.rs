@@ -2,6 +2,8 @@
 //! filter and the epochs, and on request the filter of the keys. An index file that is missing, of another segment, or damaged is an error
 //! here; who owns the segment rebuilds it.
 
+mod listing;
+
 use std::ops::Range;
 use std::sync::Arc;
 

@@ -20,6 +20,7 @@ mod keys;
 mod model;
 mod open;
 mod options;
+mod read;
 mod recent;
 #[cfg(test)]
 mod regressions;
@@ -34,10 +35,11 @@ mod watermark;
 pub use append::{Expected, NewEvent, Receipt};
 pub use fence::{FENCE_TIMEOUT, FENCE_TIMEOUT_MAX, Fence, FenceOptions};
 pub use options::{Durability, LogFunction, LogLevel, LogSink, SEGMENT_BYTES_RANGE, StoreOptions};
+pub use read::EntityHead;
 pub use watermark::{Waited, Watermark};
 
 pub(crate) use child::{Child, ChildKind, HandlerScope};
-pub(crate) use scan::Scan;
+pub(crate) use scan::{BackwardScan, Scan};
 pub(crate) use signal::{Signal, Woken};
 
 use std::path::{Path, PathBuf};

@@ -42,6 +42,15 @@ impl Index {
         }
     }
 
+    /// The newest events of an entity below ordinal `to` that the region's scope and kind match, ascending. About `most` of the
+    /// entity's events are looked at; every match from the ordinal returned on was found.
+    pub fn newest_of(&self, entity: &[u8], region: &Region, to: u32, most: usize, found: &mut Vec<u32>) -> Result<u32> {
+        match self {
+            Index::Memory(index) => Ok(index.newest_of(entity, region, to, most, found)),
+            Index::Sealed(index) => index.newest_of(entity, region, to, most, found),
+        }
+    }
+
     /// Where events begin and where the frames after them do.
     pub fn places(&self, ordinals: &[u32], places: &mut Vec<(u64, u64)>) -> Result<()> {
         match self {

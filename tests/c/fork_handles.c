@@ -36,6 +36,7 @@ static void in_the_child(const char *dir) {
     batpak_batch_t *none = NULL;
     batpak_gap_list_t *gaps = NULL;
     batpak_watermarks_t marks;
+    batpak_entity_head_t head;
     uint64_t number;
     int32_t fd;
     size_t n = 0;
@@ -44,6 +45,10 @@ static void in_the_child(const char *dir) {
     CHECK_STATUS(batpak_store_watermarks(store, &marks, &error), BATPAK_E_FORKED, error);
     CHECK_STATUS(batpak_store_wait(store, BATPAK_WATERMARK_DURABLE, 0, 0, &error), BATPAK_E_FORKED, error);
     CHECK_STATUS(batpak_store_durable_fd(store, &fd, &error), BATPAK_E_FORKED, error);
+    CHECK_STATUS(batpak_store_get(store, 0, &none, &error), BATPAK_E_FORKED, error);
+    CHECK_STATUS(batpak_store_get_by_id(store, (const uint8_t *)"0123456789abcdef", &none, &error), BATPAK_E_FORKED, error);
+    CHECK_STATUS(batpak_store_first_sequence(store, &number, &error), BATPAK_E_FORKED, error);
+    CHECK_STATUS(batpak_store_entity_head(store, "e", 1, &head, &error), BATPAK_E_FORKED, error);
     CHECK_STATUS(batpak_store_close(store, -1, &error), BATPAK_E_FORKED, error);
     CHECK_STATUS(batpak_cursor_open(store, NULL, NULL, &other, &error), BATPAK_E_FORKED, error);
     CHECK_STATUS(batpak_cursor_poll(cursor, 1, 0, 0, &none, &error), BATPAK_E_FORKED, error);

@@ -31,7 +31,10 @@ static void every_store_call(batpak_store_t *store, batpak_status_t expected) {
     batpak_checkpoint_t *checkpoint = (batpak_checkpoint_t *)&item;
     batpak_checkpoint_list_t *list = (batpak_checkpoint_list_t *)&item;
     batpak_worker_t *worker = (batpak_worker_t *)&item;
-    uint8_t id[16];
+    batpak_batch_t *batch = (batpak_batch_t *)&item, *by_id = (batpak_batch_t *)&item;
+    batpak_entity_head_t head;
+    uint64_t sequence;
+    uint8_t id[16] = {0};
     int32_t fd;
 
     CHECK_OK(batpak_append_init(&item, sizeof item, &error), error);
@@ -48,6 +51,10 @@ static void every_store_call(batpak_store_t *store, batpak_status_t expected) {
     CHECK_STATUS(batpak_store_durable_fd(store, &fd, &error), expected, error);
     CHECK_STATUS(batpak_store_stats(store, &stats, &error), expected, error);
     CHECK_STATUS(batpak_store_id(store, id, &error), expected, error);
+    CHECK_STATUS(batpak_store_get(store, 0, &batch, &error), expected, error);
+    CHECK_STATUS(batpak_store_get_by_id(store, id, &by_id, &error), expected, error);
+    CHECK_STATUS(batpak_store_first_sequence(store, &sequence, &error), expected, error);
+    CHECK_STATUS(batpak_store_entity_head(store, "e", 1, &head, &error), expected, error);
     CHECK_STATUS(batpak_cursor_open(store, NULL, NULL, &cursor, &error), expected, error);
     CHECK_STATUS(batpak_checkpoint_load(store, "c", 1, &checkpoint, &error), expected, error);
     CHECK_STATUS(batpak_checkpoint_save(store, "c", 1, NULL, 0, &error), expected, error);
@@ -56,6 +63,7 @@ static void every_store_call(batpak_store_t *store, batpak_status_t expected) {
     CHECK_STATUS(batpak_worker_start(store, NULL, NULL, handle, &freed, count_free, &worker, &error), expected, error);
     /* Handles are NULL on failure, also when the failure is another parameter's. */
     CHECK(cursor == NULL && checkpoint == NULL && list == NULL && worker == NULL);
+    CHECK(batch == NULL && by_id == NULL);
 }
 
 static void every_cursor_call(batpak_cursor_t *cursor, batpak_status_t expected) {
@@ -225,6 +233,12 @@ static void null_parameters(batpak_store_t *store) {
     REFUSED(batpak_store_durable_fd(store, NULL, &error));
     REFUSED(batpak_store_stats(store, NULL, &error));
     REFUSED(batpak_store_id(store, NULL, &error));
+    REFUSED(batpak_store_get(store, 0, NULL, &error));
+    REFUSED(batpak_store_get_by_id(store, NULL, &(batpak_batch_t *){NULL}, &error));
+    REFUSED(batpak_store_get_by_id(store, (const uint8_t *)"0123456789abcdef", NULL, &error));
+    REFUSED(batpak_store_first_sequence(store, NULL, &error));
+    REFUSED(batpak_store_entity_head(store, "e", 1, NULL, &error));
+    REFUSED(batpak_store_entity_head(store, NULL, 1, &(batpak_entity_head_t){0}, &error));
     REFUSED(batpak_region_identity(NULL, NULL, 0, NULL, &error));
     REFUSED(batpak_region_identity(NULL, (char[4]){0}, 4, &n, &error));
     REFUSED(batpak_cursor_open(store, NULL, NULL, NULL, &error));
@@ -394,6 +408,7 @@ static void extreme_lengths(batpak_store_t *store) {
     CHECK_STATUS(batpak_store_append_one(store, "e", 1, "s", 1, 0x1001, "", SIZE_MAX / 2, NULL, &error),
                  BATPAK_E_PAYLOAD_TOO_LARGE, error);
     REFUSED(batpak_store_append(store, &item, SIZE_MAX, NULL, NULL, &error));
+    REFUSED(batpak_store_entity_head(store, "e", SIZE_MAX, &(batpak_entity_head_t){0}, &error));
     item.causes = (const uint8_t *)letters, item.cause_count = SIZE_MAX;
     REFUSED(batpak_store_append(store, &item, 1, NULL, NULL, &error));
     item.cause_count = 65;

@@ -50,6 +50,13 @@ static void appends_and_reads(batpak::store &store) {
     CHECK(event.cause_count() == 1 && event.cause(0) == (*batch)[0].id());
     CHECK((*batch)[2].prev_sequence() == 0u && (*batch)[2].cause(0) == event.id());
 
+    CHECK(store.read(1)->size() == 1 && (*store.read(1))[0].payload() == "second" && !store.read(3));
+    CHECK((*store.read(event.id()))[0].sequence() == 1 && !store.read(batpak::id{}) && store.first_sequence() == 0);
+    CHECK(store.head("user:1")->clock == 1 && store.head("user:1")->last_sequence == 2 && !store.head("nobody"));
+
+    batpak::cursor backward(store, batpak::region(), batpak::direction::backward);
+    CHECK((*backward.poll(1))[0].sequence() == 2 && backward.poll(9, batpak::forever)->size() == 2 && !backward.poll(1));
+
     batpak_status_t status = BATPAK_OK;
     CHECK(!cursor.poll(1, std::chrono::milliseconds(1), 0, &status) && status == BATPAK_TIMEOUT);
     // Batches outlive their cursor, and each share is an owner.

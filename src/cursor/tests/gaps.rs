@@ -22,7 +22,8 @@ fn append_all(store: &Store, entities: &str) {
 }
 
 fn reader(store: &Store, checkpoint_id: Option<&str>, gap_capacity: usize) -> Cursor {
-    let options = CursorOptions { checkpoint_id: checkpoint_id.map(str::to_owned), gap_capacity };
+    let options =
+        CursorOptions { checkpoint_id: checkpoint_id.map(str::to_owned), gap_capacity, ..CursorOptions::default() };
     Cursor::open(store, Region::all().with_entity("a"), &options).unwrap()
 }
 

@@ -10,7 +10,7 @@ use std::process::ExitCode;
 use std::{env, fs};
 
 /// The files of `src/ffi` in the order of the header.
-const SECTIONS: [&str; 15] = [
+const SECTIONS: [&str; 17] = [
     "status",
     "handle",
     "error",
@@ -21,6 +21,8 @@ const SECTIONS: [&str; 15] = [
     "wait",
     "region",
     "batch",
+    "event",
+    "entity",
     "gap",
     "cursor",
     "checkpoint",
