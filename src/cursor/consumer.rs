@@ -74,8 +74,8 @@ struct Durable {
     region_identity: String,
     /// The file holds the committed place.
     is_saved: bool,
-    /// The store's count of sealed segments when the checkpoint was last looked after.
-    seals: u64,
+    /// The end of the sealed segments when a refresh was last tried: a failed one waits for the next seal.
+    refreshed_at: u64,
 }
 
 /// How the log is gone through, as [`Progress::direction`] says.
@@ -375,13 +375,18 @@ impl Consumer {
         Ok(())
     }
 
-    /// Saves how far an idle consumer has scanned, when a segment was sealed since this was last done, so that a rare
-    /// region is not scanned again after a restart and pins no segment.
+    /// Saves how far an idle consumer has scanned, once it has passed the end of sealed segments that the checkpoint lies below, so
+    /// that a rare region is not scanned again after a restart and pins no segment. The bound says it, not a count of seals: a
+    /// segment may seal between the look and a count, or before the consumer was there.
     fn refresh_after_seal(&mut self) {
         let Some(durable) = &mut self.durable else { return };
-        let seals = self.store.seals();
-        if durable.seals != seals && self.progress.is_ahead_without_deliveries() {
-            durable.seals = seals;
+        if !self.progress.is_ahead_without_deliveries() {
+            return;
+        }
+        let end = self.store.sealed_end();
+        let is_passed = self.progress.committed().scanned < end && end <= self.progress.current().scanned;
+        if is_passed && durable.refreshed_at < end {
+            durable.refreshed_at = end;
             self.refresh();
         }
     }
@@ -418,7 +423,7 @@ impl Durable {
     fn open(store: &Store, region_identity: String, id: &str) -> Result<(Durable, Place)> {
         let claim = Claim::acquire(store, id)?;
         let resumed = claim.resume(store, &region_identity)?;
-        let durable = Durable { claim, region_identity, is_saved: resumed.is_some(), seals: store.seals() };
+        let durable = Durable { claim, region_identity, is_saved: resumed.is_some(), refreshed_at: 0 };
         Ok((durable, resumed.unwrap_or_default()))
     }
 
@@ -426,11 +431,9 @@ impl Durable {
         if self.is_saved && place == committed {
             return Ok(());
         }
-        let seals = store.seals();
         self.is_saved = false;
         self.claim.write(store, &self.region_identity, place)?;
         self.is_saved = true;
-        self.seals = seals;
         Ok(())
     }
 }

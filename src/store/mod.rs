@@ -292,6 +292,12 @@ impl Store {
         self.inner.seals.load(Ordering::Acquire)
     }
 
+    /// Every sequence below lies in a segment that was left.
+    pub(crate) fn sealed_end(&self) -> u64 {
+        let segments = self.inner.segments.read().unwrap_or_else(PoisonError::into_inner);
+        segments.last().map_or(0, |newest| newest.base)
+    }
+
     /// Figures as of now.
     pub fn stats(&self) -> Stats {
         let inner = &self.inner;
