@@ -110,7 +110,9 @@ impl Gaps {
 mod tests {
     use super::*;
 
-    fn observed(expected: u64, delivered: &[u64], cancelled: &[(u64, u64)]) -> Vec<(u64, u64, Vec<(u64, u64)>)> {
+    type Observed = (u64, u64, Vec<(u64, u64)>);
+
+    fn observed(expected: u64, delivered: &[u64], cancelled: &[(u64, u64)]) -> Vec<Observed> {
         let mut gaps = Vec::new();
         observe(expected, delivered.iter().copied(), cancelled, |gap| {
             let ranges = gap.cancelled.iter().map(|range| (range.start, range.end)).collect();
