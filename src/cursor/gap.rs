@@ -110,7 +110,6 @@ impl Gaps {
 mod tests {
     use super::*;
 
-    /// Expected and delivered sequence, cancelled ranges.
     type Observed = (u64, u64, Vec<(u64, u64)>);
 
     fn observed(expected: u64, delivered: &[u64], cancelled: &[(u64, u64)]) -> Vec<Observed> {
