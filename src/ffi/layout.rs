@@ -5,7 +5,7 @@ use std::mem::offset_of;
 
 use super::batch::batpak_event_t;
 use super::cursor::{batpak_cursor_options_t, batpak_cursor_position_t};
-use super::entity::batpak_entity_head_t;
+use super::entity::{batpak_entity_head_t, batpak_entity_t};
 use super::region::batpak_region_t;
 use super::store::{
     batpak_append_options_t, batpak_append_t, batpak_receipt_t, batpak_store_options_t, batpak_store_stats_t,
@@ -45,6 +45,7 @@ fn lines() -> Vec<String> {
         layout!(batpak_event_t: sequence clock prev_sequence time_us id correlation_id kind schema flags cause_count
             entity entity_len scope scope_len payload payload_len causes reserved),
         layout!(batpak_entity_head_t: exists reserved0 clock last_sequence reserved),
+        layout!(batpak_entity_t: entity entity_len clock last_sequence reserved),
         layout!(batpak_cursor_options_t: struct_size flags checkpoint_id checkpoint_id_len direction reserved0 reserved),
         layout!(batpak_cursor_position_t: next_sequence position scanned committed position_id reserved),
         layout!(batpak_worker_options_t: struct_size restart_policy batch_events batch_payload_bytes idle_wait_ms

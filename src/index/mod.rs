@@ -5,6 +5,7 @@
 //! * [`build`] turns the first into the second, and back for an active segment found after a clean close.
 
 pub(crate) mod build;
+pub(crate) mod listing;
 pub(crate) mod memory;
 pub(crate) mod pages;
 pub(crate) mod sealed;

@@ -12,6 +12,7 @@ mod append;
 mod child;
 mod close;
 mod commit;
+mod entities;
 mod helper;
 mod open;
 mod options;
@@ -25,6 +26,7 @@ mod signal;
 #[cfg(test)]
 mod tests;
 
+pub use crate::index::listing::{Entities, Entity};
 pub use append::{NewEvent, Receipt};
 pub use options::{Durability, LogFunction, LogLevel, LogSink, SEGMENT_BYTES_RANGE, StoreOptions};
 pub use read::EntityHead;
