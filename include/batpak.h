@@ -230,6 +230,9 @@ typedef struct batpak_checkpoint_t batpak_checkpoint_t;
 /** The ids of a store's checkpoints. Immutable; any thread. */
 typedef struct batpak_checkpoint_list_t batpak_checkpoint_list_t;
 
+/** Some of a store's entities, in order. Immutable; it may outlive its store; any thread. */
+typedef struct batpak_entity_list_t batpak_entity_list_t;
+
 /** A thread of the library's that gives events to a handler. Any number of threads may use it at once. */
 typedef struct batpak_worker_t batpak_worker_t;
 
@@ -1174,6 +1177,23 @@ typedef struct batpak_entity_head_t {
 } batpak_entity_head_t;
 
 /**
+ * One entity of a list. Its text is borrowed from the list. The layout is frozen and never grows: 64 bytes where pointers
+ * have 64 bits.
+ */
+typedef struct batpak_entity_t {
+    /** The entity, UTF-8, followed by a NUL. */
+    const char *entity;
+    /** Its length in bytes, without the NUL. */
+    size_t entity_len;
+    /** Clock of its last visible event. */
+    uint64_t clock;
+    /** Sequence of its last visible event. */
+    uint64_t last_sequence;
+    /** Zero. */
+    uint64_t reserved[4];
+} batpak_entity_t;
+
+/**
  * How far an entity is, as of now: for programs that read an entity, decide, and append only if it has not changed.
  *
  * It counts every event that was appended, also one that is not visible yet: it is what an append would be compared
@@ -1188,6 +1208,44 @@ batpak_status_t batpak_store_entity_head(batpak_store_t *store,
                                          size_t entity_len,
                                          batpak_entity_head_t *head,
                                          batpak_error_t **err);
+
+/**
+ * The entities that have a visible event, in the order of their bytes, a page at a time.
+ *
+ * prefix, prefix_len: only the entity itself and those that continue with ':' after it, as BATPAK_ENTITY_PREFIX has it;
+ * of length 0 for all but the library's own ("batpak" and "batpak:..."), which only a prefix names. after, after_len:
+ * only what comes behind these bytes, for instance the last entity of the page before; of length 0 to begin.
+ * max_entities: at least 1. list: out; to be freed with batpak_entity_list_free; NULL on failure. err: out, may be NULL.
+ * A list of less than max_entities, or of none, is the last one. An entity that gets its first event meanwhile may be
+ * missing.
+ * Errors: BATPAK_E_COORDINATE_..., BATPAK_E_CORRUPT, BATPAK_E_IO.
+ * Any thread; may read from the disk: what it costs grows with the page and the segments, not with the entities.
+ * Since 0.1.
+ */
+batpak_status_t batpak_store_entities(batpak_store_t *store,
+                                      const char *prefix,
+                                      size_t prefix_len,
+                                      const char *after,
+                                      size_t after_len,
+                                      size_t max_entities,
+                                      batpak_entity_list_t **list,
+                                      batpak_error_t **err);
+
+/**
+ * The entities of a list: one call per list, then plain memory.
+ *
+ * list: may be NULL, which gives NULL and 0. n: out, may be NULL; the number of entities.
+ * Returns an array borrowed from the list.
+ * Any thread; never waits. Since 0.1.
+ */
+const batpak_entity_t *batpak_entity_list_entities(const batpak_entity_list_t *list, size_t *n);
+
+/**
+ * Frees a list.
+ *
+ * list: may be NULL. Any thread; never waits. Since 0.1.
+ */
+void batpak_entity_list_free(batpak_entity_list_t *list);
 
 /* =================================================================================================================
  * Gap

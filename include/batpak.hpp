@@ -322,6 +322,34 @@ struct entity_head {
     std::uint64_t last_sequence;
 };
 
+/// One entity of a list, borrowed from it.
+struct entity {
+    std::string_view name;
+    std::uint64_t clock;
+    std::uint64_t last_sequence;
+};
+
+/// Some entities, in order. It may outlive its store.
+class entity_list {
+public:
+    /// Takes the list over.
+    explicit entity_list(batpak_entity_list_t *handle) noexcept : handle_(handle) {
+        first_ = batpak_entity_list_entities(handle, &count_);
+    }
+
+    std::size_t size() const noexcept { return count_; }
+    bool empty() const noexcept { return count_ == 0; }
+    entity operator[](std::size_t index) const noexcept {
+        const batpak_entity_t &raw = first_[index];
+        return {{raw.entity, raw.entity_len}, raw.clock, raw.last_sequence};
+    }
+
+private:
+    detail::owner<batpak_entity_list_t, batpak_entity_list_free> handle_;
+    const batpak_entity_t *first_ = nullptr;
+    std::size_t count_ = 0;
+};
+
 /// A store: any thread. Its destructor closes it and waits for running handlers; close() also tells what went wrong.
 class store {
 public:
@@ -456,6 +484,16 @@ public:
         batpak_entity_head_t raw;
         detail::check([&](auto err) { return batpak_store_entity_head(get(), entity.data(), entity.size(), &raw, err); });
         return raw.exists ? std::optional<entity_head>({raw.clock, raw.last_sequence}) : std::nullopt;
+    }
+    /// The first entities that match a prefix (all, when it is empty) behind one (from the first, when that is empty); less
+    /// than asked for are all.
+    entity_list entities(std::string_view prefix, std::string_view after, std::size_t max_entities) const {
+        batpak_entity_list_t *handle = nullptr;
+        detail::check([&](auto err) {
+            return batpak_store_entities(get(), prefix.data(), prefix.size(), after.data(), after.size(), max_entities,
+                                         &handle, err);
+        });
+        return entity_list(handle);
     }
     void close(std::chrono::milliseconds timeout = forever) {
         detail::check([&](auto err) { return batpak_store_close(get(), timeout.count(), err); });

@@ -54,6 +54,11 @@ pub struct batpak_checkpoint_list_t {
     _opaque: [u8; 0],
 }
 
+/// Some of a store's entities, in order. Immutable; it may outlive its store; any thread.
+pub struct batpak_entity_list_t {
+    _opaque: [u8; 0],
+}
+
 /// A thread of the library's that gives events to a handler. Any number of threads may use it at once.
 pub struct batpak_worker_t {
     _opaque: [u8; 0],

@@ -5,7 +5,7 @@ use std::mem::offset_of;
 
 use super::batch::batpak_event_t;
 use super::cursor::{batpak_cursor_options_t, batpak_cursor_position_t};
-use super::entity::batpak_entity_head_t;
+use super::entity::{batpak_entity_head_t, batpak_entity_t};
 use super::fence::batpak_fence_options_t;
 use super::gap::{batpak_gap_t, batpak_sequence_range_t};
 use super::region::batpak_region_t;
@@ -51,6 +51,7 @@ fn lines() -> Vec<String> {
         layout!(batpak_sequence_range_t: start end),
         layout!(batpak_gap_t: expected_sequence delivered_sequence ranges range_count reserved),
         layout!(batpak_entity_head_t: exists reserved0 clock last_sequence reserved),
+        layout!(batpak_entity_t: entity entity_len clock last_sequence reserved),
         layout!(batpak_cursor_options_t: struct_size flags checkpoint_id checkpoint_id_len direction reserved0
             gap_capacity reserved),
         layout!(batpak_cursor_position_t: next_sequence position scanned committed position_id reserved),

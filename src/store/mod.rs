@@ -12,6 +12,7 @@ mod append;
 mod child;
 mod close;
 mod commit;
+mod entities;
 mod fence;
 mod gap;
 mod helper;
@@ -32,6 +33,7 @@ mod signal;
 mod tests;
 mod watermark;
 
+pub use crate::index::listing::{Entities, Entity};
 pub use append::{Expected, NewEvent, Receipt};
 pub use fence::{FENCE_TIMEOUT, FENCE_TIMEOUT_MAX, Fence, FenceOptions};
 pub use options::{Durability, LogFunction, LogLevel, LogSink, SEGMENT_BYTES_RANGE, StoreOptions};

@@ -36,6 +36,7 @@ static void in_the_child(const char *dir) {
     batpak_batch_t *none = NULL;
     batpak_gap_list_t *gaps = NULL;
     batpak_watermarks_t marks;
+    batpak_entity_list_t *entities = NULL;
     batpak_entity_head_t head;
     uint64_t number;
     int32_t fd;
@@ -49,6 +50,7 @@ static void in_the_child(const char *dir) {
     CHECK_STATUS(batpak_store_get_by_id(store, (const uint8_t *)"0123456789abcdef", &none, &error), BATPAK_E_FORKED, error);
     CHECK_STATUS(batpak_store_first_sequence(store, &number, &error), BATPAK_E_FORKED, error);
     CHECK_STATUS(batpak_store_entity_head(store, "e", 1, &head, &error), BATPAK_E_FORKED, error);
+    CHECK_STATUS(batpak_store_entities(store, NULL, 0, NULL, 0, 1, &entities, &error), BATPAK_E_FORKED, error);
     CHECK_STATUS(batpak_store_close(store, -1, &error), BATPAK_E_FORKED, error);
     CHECK_STATUS(batpak_cursor_open(store, NULL, NULL, &other, &error), BATPAK_E_FORKED, error);
     CHECK_STATUS(batpak_cursor_poll(cursor, 1, 0, 0, &none, &error), BATPAK_E_FORKED, error);

@@ -32,6 +32,7 @@ static void every_store_call(batpak_store_t *store, batpak_status_t expected) {
     batpak_checkpoint_list_t *list = (batpak_checkpoint_list_t *)&item;
     batpak_worker_t *worker = (batpak_worker_t *)&item;
     batpak_batch_t *batch = (batpak_batch_t *)&item, *by_id = (batpak_batch_t *)&item;
+    batpak_entity_list_t *entities = (batpak_entity_list_t *)&item;
     batpak_entity_head_t head;
     uint64_t sequence;
     uint8_t id[16] = {0};
@@ -55,6 +56,7 @@ static void every_store_call(batpak_store_t *store, batpak_status_t expected) {
     CHECK_STATUS(batpak_store_get_by_id(store, id, &by_id, &error), expected, error);
     CHECK_STATUS(batpak_store_first_sequence(store, &sequence, &error), expected, error);
     CHECK_STATUS(batpak_store_entity_head(store, "e", 1, &head, &error), expected, error);
+    CHECK_STATUS(batpak_store_entities(store, NULL, 0, NULL, 0, 1, &entities, &error), expected, error);
     CHECK_STATUS(batpak_cursor_open(store, NULL, NULL, &cursor, &error), expected, error);
     CHECK_STATUS(batpak_checkpoint_load(store, "c", 1, &checkpoint, &error), expected, error);
     CHECK_STATUS(batpak_checkpoint_save(store, "c", 1, NULL, 0, &error), expected, error);
@@ -63,7 +65,7 @@ static void every_store_call(batpak_store_t *store, batpak_status_t expected) {
     CHECK_STATUS(batpak_worker_start(store, NULL, NULL, handle, &freed, count_free, &worker, &error), expected, error);
     /* Handles are NULL on failure, also when the failure is another parameter's. */
     CHECK(cursor == NULL && checkpoint == NULL && list == NULL && worker == NULL);
-    CHECK(batch == NULL && by_id == NULL);
+    CHECK(batch == NULL && by_id == NULL && entities == NULL);
 }
 
 static void every_cursor_call(batpak_cursor_t *cursor, batpak_status_t expected) {
@@ -132,6 +134,8 @@ static void getters_of_nothing(void *nothing) {
     CHECK(batpak_checkpoint_region_identity(nothing, &n) == NULL && n == 0);
     CHECK(batpak_checkpoint_region_identity(nothing, NULL) == NULL);
     CHECK(batpak_checkpoint_list_count(nothing) == 0 && batpak_checkpoint_list_id(nothing, 0, NULL) == NULL);
+    CHECK(batpak_entity_list_entities(nothing, &n) == NULL && n == 0);
+    CHECK(batpak_entity_list_entities(nothing, NULL) == NULL);
     CHECK(batpak_error_os_errno(nothing) == 0 && batpak_error_is_retryable(nothing) == 0);
     CHECK(batpak_error_is_fatal(nothing) == 0 && batpak_error_message(nothing, NULL) != NULL);
     CHECK(batpak_error_detail(nothing, "path", 4, &n) == NULL && n == 0);
@@ -139,6 +143,7 @@ static void getters_of_nothing(void *nothing) {
     batpak_gap_list_free(nothing);
     batpak_checkpoint_free(nothing);
     batpak_checkpoint_list_free(nothing);
+    batpak_entity_list_free(nothing);
     batpak_cursor_free(nothing);
     batpak_worker_free(nothing);
     batpak_store_free(nothing);
@@ -239,6 +244,10 @@ static void null_parameters(batpak_store_t *store) {
     REFUSED(batpak_store_first_sequence(store, NULL, &error));
     REFUSED(batpak_store_entity_head(store, "e", 1, NULL, &error));
     REFUSED(batpak_store_entity_head(store, NULL, 1, &(batpak_entity_head_t){0}, &error));
+    REFUSED(batpak_store_entities(store, NULL, 0, NULL, 0, 1, NULL, &error));
+    REFUSED(batpak_store_entities(store, NULL, 1, NULL, 0, 1, &(batpak_entity_list_t *){NULL}, &error));
+    REFUSED(batpak_store_entities(store, NULL, 0, NULL, 1, 1, &(batpak_entity_list_t *){NULL}, &error));
+    REFUSED(batpak_store_entities(store, NULL, 0, NULL, 0, 0, &(batpak_entity_list_t *){NULL}, &error));
     REFUSED(batpak_region_identity(NULL, NULL, 0, NULL, &error));
     REFUSED(batpak_region_identity(NULL, (char[4]){0}, 4, &n, &error));
     REFUSED(batpak_cursor_open(store, NULL, NULL, NULL, &error));
@@ -408,6 +417,8 @@ static void extreme_lengths(batpak_store_t *store) {
     CHECK_STATUS(batpak_store_append_one(store, "e", 1, "s", 1, 0x1001, "", SIZE_MAX / 2, NULL, &error),
                  BATPAK_E_PAYLOAD_TOO_LARGE, error);
     REFUSED(batpak_store_append(store, &item, SIZE_MAX, NULL, NULL, &error));
+    REFUSED(batpak_store_entities(store, "e", SIZE_MAX, NULL, 0, 1, &(batpak_entity_list_t *){NULL}, &error));
+    REFUSED(batpak_store_entities(store, NULL, 0, "e", SIZE_MAX, 1, &(batpak_entity_list_t *){NULL}, &error));
     REFUSED(batpak_store_entity_head(store, "e", SIZE_MAX, &(batpak_entity_head_t){0}, &error));
     item.causes = (const uint8_t *)letters, item.cause_count = SIZE_MAX;
     REFUSED(batpak_store_append(store, &item, 1, NULL, NULL, &error));

@@ -54,6 +54,9 @@ static void appends_and_reads(batpak::store &store) {
     CHECK((*store.read(event.id()))[0].sequence() == 1 && !store.read(batpak::id{}) && store.first_sequence() == 0);
     CHECK(store.head("user:1")->clock == 1 && store.head("user:1")->last_sequence == 2 && !store.head("nobody"));
 
+    const auto users = store.entities("user", "user:1", 9);
+    CHECK(users.size() == 1 && users[0].name == "user:2" && users[0].clock == 0 && users[0].last_sequence == 1);
+    CHECK(store.entities({}, {}, 1)[0].name == "user:1" && store.entities("nobody", {}, 1).empty());
     batpak::cursor backward(store, batpak::region(), batpak::direction::backward);
     CHECK((*backward.poll(1))[0].sequence() == 2 && backward.poll(9, batpak::forever)->size() == 2 && !backward.poll(1));
 

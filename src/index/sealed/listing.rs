@@ -1,9 +1,10 @@
-//! Reading a sealed index from its newest event back.
+//! Reading a sealed index from its newest event back, and its entities in order.
 
 use crate::error::Result;
-use crate::event::Region;
-use crate::format::index;
+use crate::event::{COORDINATE_BYTES_MAX, Region};
+use crate::format::index::{self, StreamRow};
 use crate::format::packed::BLOCK_VALUES;
+use crate::index::listing::{Entities, Entity, NameRange};
 
 use super::SealedIndex;
 
@@ -34,5 +35,43 @@ impl SealedIndex {
         self.keep_scope(region, first, found)?;
         self.keep_kind(region, first, found)?;
         Ok(reached)
+    }
+}
+
+impl SealedIndex {
+    /// The first entities of a range that have a live event here, of `most` that are looked at. Returns the name behind which there may
+    /// be more.
+    pub fn list(&self, range: &NameRange, most: usize, entities: &mut Entities) -> Result<Option<Vec<u8>>> {
+        let (streams, names) = (self.section(index::STREAMS), self.section(index::NAMES));
+        let first = u64::from(self.lower_bound(&range.from)?);
+        let count = streams.count.saturating_sub(first).min(most as u64);
+        let rows = self
+            .read(streams.offset + first * index::STREAM_ROW_BYTES as u64, count as usize * index::STREAM_ROW_BYTES)?;
+        let rows: Vec<StreamRow> =
+            rows.chunks_exact(index::STREAM_ROW_BYTES).map(|row| self.decode_row(row)).collect::<Result<_>>()?;
+        // Names lie in the order of the streams, without gaps.
+        let (Some(first), Some(last)) = (rows.first(), rows.last()) else { return Ok(None) };
+        let start = u64::from(first.name_offset);
+        let end = u64::from(last.name_offset) + u64::from(last.name_length);
+        if start > end || end > names.length || end - start > rows.len() as u64 * COORDINATE_BYTES_MAX as u64 {
+            return Err(self.inconsistent("a name's place"));
+        }
+        let bytes = self.read(names.offset + start, (end - start) as usize)?;
+        let mut more = None;
+        for (at_row, row) in rows.iter().enumerate() {
+            let at = u64::from(row.name_offset).wrapping_sub(start) as usize;
+            let name = at.checked_add(usize::from(row.name_length)).and_then(|end| bytes.get(at..end));
+            let name = name.ok_or_else(|| self.inconsistent("a name's place"))?;
+            if range.ends_before(name) {
+                break;
+            }
+            if row.postings_count > 0 {
+                entities.push(Entity { name, clock: row.last_clock, last_sequence: row.last_sequence });
+            }
+            if at_row + 1 == most {
+                more = Some(name.to_vec());
+            }
+        }
+        Ok(more)
     }
 }

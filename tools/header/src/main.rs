@@ -43,6 +43,7 @@ const INCLUDED: [(&str, &[&str]); 3] = [
             "batpak_gap_list_t",
             "batpak_checkpoint_t",
             "batpak_checkpoint_list_t",
+            "batpak_entity_list_t",
             "batpak_worker_t",
             "batpak_delivery_t",
         ],
