@@ -53,26 +53,31 @@ impl Inner {
     /// Ends the log with a CLOSE frame at the file's very end, and leaves the active segment's index beside it.
     fn close_log(&self) -> Result<()> {
         self.helper.stop();
-        let bound = match &mut *self.lock_appender() {
+        let (bound, ticket) = match &mut *self.lock_appender() {
             Some(appender) => {
                 appender.closed = true;
                 self.cancel_all_fences(appender);
-                appender.next_sequence
+                // Where there is no space the log does without: an undecided fence is cancelled with its epoch.
+                let first = control::MARK_BYTES as u64 + appender.fences.owed_bytes();
+                if appender.fences.owes() && appender.tail.reserve_last(first).is_ok() {
+                    self.write_first(appender);
+                    appender.ticket += 1;
+                }
+                (appender.next_sequence, appender.ticket)
             }
             None => return Ok(()),
         };
         // Segments that open fences kept from it.
         self.helper.finish(self);
-        let committed = self.commit(bound);
+        let committed = self.commit_until(bound, ticket);
         let mut guard = self.lock_appender();
         let Some(appender) = guard.as_mut() else { return Ok(()) };
         let result = committed.and_then(|()| self.latch.check()).and_then(|()| {
             if !appender.needs_close {
                 return Ok(());
             }
-            let first = control::MARK_BYTES as u64 + appender.fences.owed_bytes();
-            appender.tail.reserve_last(first + control::CLOSE_BYTES as u64)?;
-            self.write_first(appender);
+            appender.tail.reserve_last(control::CLOSE_BYTES as u64)?;
+            // Alone: were it written again by the next opening, nothing before it would be.
             let frame = Control::Close { epoch: appender.epoch, time_us: appender.last_time_us };
             self.write_indexed(appender, &frame);
             appender.tail.flush(false)?;
