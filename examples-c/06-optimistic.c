@@ -1,31 +1,39 @@
 /* Optimistic concurrency: two threads draw from one account until it is empty, and never overdraw it.
  *
- *     optimistic DIR
+ *     optimistic [DIR]
  *
- * Each reads the account's events, decides, and appends on the condition that the account is still where it was read.
- * When the other thread was faster, the append is refused, and nothing was appended: read on and decide anew. No lock is
- * held while deciding, so this works as well when the decision takes long, or when a person makes it.
+ * Each reads the account's last event, decides, and appends on the condition that this is still the last one. When the
+ * other thread was faster, the append is refused, and nothing was appended: read again and decide anew. No lock is held
+ * while deciding, so this works as well when the decision takes long, or when a person makes it.
+ *
+ * Here each event has the balance after it, so the last one is enough. Where the events must be added up, a cursor over
+ * the entity does that, and the clock to expect is that of the last event added: always that of what was decided upon.
  */
+#define _POSIX_C_SOURCE 200809L
 #include <batpak.h>
 #include <inttypes.h>
 #include <pthread.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
-#define KIND_OPENED 0x1001    /* category 1, type 1; payload: an int64_t in the machine's order, the balance */
-#define KIND_WITHDRAWN 0x1002 /* the same, the amount */
+#define KIND_OPENED 0x1001 /* category 1, type 1 */
+#define KIND_WITHDRAWN 0x1002
 #define ACCOUNT "account:1"
 #define BALANCE 1000
 #define AMOUNT 3
 
+struct account {
+    int64_t balance; /* the payload of its last event */
+    uint64_t clock;  /* of that event */
+};
+
 struct teller {
     batpak_store_t *store;
-    batpak_cursor_t *cursor; /* over the account's events */
-    int64_t balance;         /* of the events read so far, */
-    uint64_t clock;          /* the last of which has this clock */
     unsigned withdrawals, refusals;
-    int result;
+    int result; /* 0, or -1 when it has failed */
 };
 
 static int report(const char *what, batpak_error_t *err)
@@ -36,7 +44,7 @@ static int report(const char *what, batpak_error_t *err)
 }
 
 /* Appends one event if the account is where `expected` says. The status is the caller's to judge. */
-static batpak_status_t append(batpak_store_t *store, uint32_t kind, int64_t value, uint32_t expected, uint64_t clock,
+static batpak_status_t append(batpak_store_t *store, uint32_t kind, int64_t balance, uint32_t expected, uint64_t clock,
                               batpak_error_t **err)
 {
     batpak_append_t item;
@@ -47,55 +55,58 @@ static batpak_status_t append(batpak_store_t *store, uint32_t kind, int64_t valu
     item.scope = "bank";
     item.scope_len = 4;
     item.kind = kind;
-    item.payload = &value;
-    item.payload_len = sizeof value;
+    item.payload = &balance;
+    item.payload_len = sizeof balance;
     item.expected = expected;
     item.expected_clock = clock; /* zero but for BATPAK_EXPECT_EXACT */
     return batpak_store_append(store, &item, 1, NULL, NULL, err);
 }
 
-/* Takes in the account's events that are new; waits up to `timeout_ms` for the first. The clock is that of the last event
- * read, never a newer one: what is expected is what was decided upon. */
-static int read_account(struct teller *teller, int64_t timeout_ms)
+/* Reads the last event of the account, which has one. The head counts it as soon as it is appended; it can be read when it
+ * is visible, which is when its own append has been synced: wait for that. */
+static int read_account(batpak_store_t *store, struct account *account)
 {
     batpak_error_t *err;
+    batpak_entity_head_t head;
     batpak_batch_t *batch;
     batpak_status_t status;
-    while ((status = batpak_cursor_poll(teller->cursor, 256, 0, timeout_ms, &batch, &err)) == BATPAK_OK) {
-        size_t n;
-        const batpak_event_t *events = batpak_batch_events(batch, &n);
-        for (size_t i = 0; i < n; i++) {
-            int64_t value = 0;
-            if (events[i].payload_len == sizeof value) memcpy(&value, events[i].payload, sizeof value);
-            teller->balance += events[i].kind == KIND_OPENED ? value : -value;
-            teller->clock = events[i].clock;
-        }
-        batpak_batch_free(batch);
-        timeout_ms = 0;
-    }
-    return status < 0 ? report("cannot read", err) : 0;
+    do {
+        if (batpak_store_entity_head(store, ACCOUNT, strlen(ACCOUNT), &head, &err) < 0) return report("no head", err);
+        if (batpak_store_wait(store, BATPAK_WATERMARK_VISIBLE, head.last_sequence + 1, -1, &err) < 0)
+            return report("cannot wait", err);
+        status = batpak_store_get(store, head.last_sequence, &batch, &err);
+        if (status < 0) return report("cannot read", err);
+    } while (status == BATPAK_EMPTY); /* its fence was cancelled */
+
+    size_t n;
+    const batpak_event_t *event = batpak_batch_events(batch, &n);
+    bool fits = event->payload_len == sizeof account->balance;
+    if (fits) memcpy(&account->balance, event->payload, sizeof account->balance);
+    account->clock = event->clock;
+    batpak_batch_free(batch);
+    if (!fits) fprintf(stderr, "optimistic: the account's last event has no balance\n");
+    return fits ? 0 : -1;
 }
 
 static void *withdraw_all(void *user_data)
 {
     struct teller *teller = user_data;
-    teller->result = read_account(teller, 0);
-    while (teller->result == 0 && teller->balance >= AMOUNT) {
+    struct account account;
+    const struct timespec decision = {.tv_nsec = 200000}; /* long enough for the other one to come in between */
+    while ((teller->result = read_account(teller->store, &account)) == 0 && account.balance >= AMOUNT) {
         batpak_error_t *err;
-        batpak_status_t status = append(teller->store, KIND_WITHDRAWN, AMOUNT, BATPAK_EXPECT_EXACT, teller->clock, &err);
-        int64_t timeout_ms = 0;
+        nanosleep(&decision, NULL);
+        batpak_status_t status = append(teller->store, KIND_WITHDRAWN, account.balance - AMOUNT, BATPAK_EXPECT_EXACT,
+                                        account.clock, &err);
         if (status == BATPAK_OK) {
             teller->withdrawals++;
         } else if (status == BATPAK_E_EXPECTED_STATE) {
-            /* The event that was faster is perhaps not visible yet: its own append is waiting for the disk. */
-            teller->refusals++;
-            timeout_ms = 1000;
+            teller->refusals++; /* the other one was faster */
             batpak_error_free(err);
         } else {
             teller->result = report("cannot append", err);
             break;
         }
-        teller->result = read_account(teller, timeout_ms);
     }
     return NULL;
 }
@@ -107,56 +118,40 @@ static int open_account(batpak_store_t *store)
     batpak_status_t status = append(store, KIND_OPENED, BALANCE, BATPAK_EXPECT_NO_STREAM, 0, &err);
     if (status == BATPAK_OK) return 0;
     if (status != BATPAK_E_EXPECTED_STATE) return report("cannot append", err);
-    fprintf(stderr, "optimistic: %s\n", batpak_error_message(err, NULL)); /* by an earlier run */
+    fprintf(stderr, "optimistic: %s\n", batpak_error_message(err, NULL)); /* opened by an earlier run */
     batpak_error_free(err);
     return 0;
 }
 
-static int open_cursor(batpak_store_t *store, batpak_cursor_t **cursor)
-{
-    batpak_error_t *err;
-    batpak_region_t region;
-    if (batpak_region_init(&region, sizeof region, &err) < 0) return report("region", err);
-    region.entity_match = BATPAK_ENTITY_EXACT;
-    region.entity = ACCOUNT;
-    region.entity_len = strlen(ACCOUNT);
-    if (batpak_cursor_open(store, &region, NULL, cursor, &err) < 0) return report("cannot open a cursor", err);
-    return 0;
-}
-
-static int run_tellers(struct teller tellers[2])
+static int run_tellers(batpak_store_t *store)
 {
     pthread_t threads[2];
+    struct teller tellers[2] = {{.store = store}, {.store = store}};
     int started = 0;
     while (started < 2 && pthread_create(&threads[started], NULL, withdraw_all, &tellers[started]) == 0) started++;
     for (int i = 0; i < started; i++) pthread_join(threads[i], NULL);
     if (started < 2) fprintf(stderr, "optimistic: cannot start a thread\n");
     if (started < 2 || tellers[0].result < 0 || tellers[1].result < 0) return -1;
+
+    struct account account;
+    if (read_account(store, &account) < 0) return -1;
     fprintf(stderr, "optimistic: %u and %u withdrawals, %u and %u refused appends\n", tellers[0].withdrawals,
             tellers[1].withdrawals, tellers[0].refusals, tellers[1].refusals);
-    return read_account(&tellers[0], 0);
+    printf("%u withdrawals of %d, %" PRId64 " left, clock %" PRIu64 "\n",
+           tellers[0].withdrawals + tellers[1].withdrawals, AMOUNT, account.balance, account.clock);
+    return 0;
 }
 
 int main(int argc, char **argv)
 {
-    if (argc != 2) {
-        fprintf(stderr, "usage: %s DIR\n", argv[0]);
-        return 2;
-    }
     batpak_error_t *err;
     batpak_store_t *store;
-    if (batpak_store_open_z(argv[1], NULL, &store, &err) < 0) {
+    if (batpak_store_open_z(argc > 1 ? argv[1] : "optimistic-log", NULL, &store, &err) < 0) {
         report("cannot open the store", err);
         return EXIT_FAILURE;
     }
-    struct teller tellers[2] = {{.store = store}, {.store = store}};
     int result = open_account(store);
-    for (int i = 0; i < 2 && result == 0; i++) result = open_cursor(store, &tellers[i].cursor);
-    if (result == 0) result = run_tellers(tellers);
-    if (result == 0)
-        printf("%u withdrawals of %d, %" PRId64 " left, clock %" PRIu64 "\n", tellers[0].withdrawals + tellers[1].withdrawals,
-               AMOUNT, tellers[0].balance, tellers[0].clock);
-    for (int i = 0; i < 2; i++) batpak_cursor_free(tellers[i].cursor);
+    if (result == 0) result = run_tellers(store);
     if (batpak_store_close(store, -1, &err) < 0) result = report("cannot close", err);
     batpak_store_free(store);
     return result == 0 ? EXIT_SUCCESS : EXIT_FAILURE;

@@ -207,12 +207,12 @@ fn fence_shows_an_order_whole_or_not_at_all() {
     let expected = "meanwhile: the entity \"stock:lamp\" belongs to an open fence; try again once that is committed or cancelled\n\
                     before the commit:\n  nothing\n\
                     after the commit:\n\
-                    \x20 event 0: stock:lamp, clock 0: 1 lamp for order 1\n\
+                    \x20 event 0: stock:lamp, clock 0: for order 1\n\
                     \x20 event 1: payment:1, clock 0: 30.00\n\
                     \x20 event 2: order:1, clock 0: parcel 77\n\
                     after the cancel:\n\
-                    \x20 event 5: order:2, clock 0: card refused\n\
-                    \x20 event 6: stock:lamp, clock 1: 1 lamp for order 3\n";
+                    \x20 event 5: stock:lamp, clock 1: for order 3\n\
+                    \x20 before event 5: 3 to 4 were cancelled\n";
     assert_eq!(stdout(&run("fence", &[dir.path().join("log").as_os_str()])), expected);
 }
 
