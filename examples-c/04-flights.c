@@ -427,7 +427,7 @@ static int consumer_finish(struct consumer *consumer, batpak_worker_t *worker, u
 
 struct plane {
     char tail[CODE_BYTES_MAX + 1];
-    bool is_in_batch;   /* its last flight so far is an item of the batch in hand; else that has an id */
+    bool is_in_batch; /* its last flight so far is an item of the batch in hand; else that has an id */
     uint32_t batch_index;
     uint8_t id[16];
 };
