@@ -9,14 +9,15 @@
  *     kind      KIND_FLOWN, or KIND_CANCELLED where dep_time is NA
  *     payload   the row, as it stands in the file
  *     cause     the plane's previous flight in the file; none for plane:unknown, which is not one plane
+ *     key       time_hour, carrier and flight, which no two rows of a year share
  *
- * DIR is the store's data directory. DIR/table.txt, beside the library's files, is what the worker has made of it so far: the counts per carrier, and the sequence
- * of the first event that is not in them. The table goes to standard output, progress to standard error.
+ * DIR is the store's data directory, of this program alone. DIR/table.txt, beside the library's files, is what the worker
+ * has made of it so far: the counts per carrier, and the sequence of the first event that is not in them. The table goes
+ * to standard output, progress to standard error.
  *
- * How the import resumes: one row is one event, in file order, and a batch is appended whole or not at all; so the number
- * of events in the log is the number of rows done. That many rows are skipped, and the last of them is compared with the
- * last event: another file is refused, as is a bad row, by its line number. Only where the import goes on does it read
- * further events back, one per plane at most: the plane's previous flight, for its id.
+ * How the import resumes: it does not. Every run appends every row, and the library appends those whose key it does not
+ * know; of the others it returns the first receipt, which has the id that the plane's next flight names as its cause. So
+ * rows may come again, in the same file, a shorter or a longer one. A row that was changed since is refused by its line.
  *
  * How each event is counted once: the counts and their next_sequence are replaced together, by one rename. At the start
  * the worker's checkpoint is set to the file's next_sequence, so that no event below it is read; and the handler skips
@@ -37,6 +38,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #define KIND_CATEGORY_FLIGHT 1
@@ -44,10 +46,11 @@
 #define KIND_CANCELLED 0x1002 /* category 1, type 2 */
 #define CHECKPOINT_ID "flights"
 #define WORKER_BATCH_EVENTS 4096 /* one table.txt per batch: three syncs */
-#define PROGRESS_EVENTS 50000
+#define PROGRESS 50000 /* rows or events between two lines */
 #define BATCH_ROWS_MAX 100000
 #define ROW_BYTES_MAX 255
 #define CODE_BYTES_MAX 8 /* carrier, airport, tail number */
+#define KEY_BYTES_MAX 64
 #define CARRIERS_MAX 64
 #define PATH_BYTES_MAX 4096
 
@@ -74,7 +77,17 @@ static int complain_batpak(const char *what, batpak_error_t *err)
 
 /* ---- one row ---------------------------------------------------------------------------------------------------- */
 
-enum column { DEP_TIME = 3, DEP_DELAY = 5, CARRIER = 9, TAILNUM = 11, ORIGIN = 12, DEST = 13, TIME_HOUR = 18, COLUMNS = 19 };
+enum column {
+    DEP_TIME = 3,
+    DEP_DELAY = 5,
+    CARRIER = 9,
+    FLIGHT = 10,
+    TAILNUM = 11,
+    ORIGIN = 12,
+    DEST = 13,
+    TIME_HOUR = 18,
+    COLUMNS = 19
+};
 
 struct field {
     const char *text;
@@ -122,6 +135,8 @@ static const char *field_problem(enum column column, struct field field)
     case ORIGIN:
     case DEST:
         return is_code(field) ? NULL : "carrier, tail number and airports are 1 to 8 of A-Z and 0-9";
+    case FLIGHT:
+        return parse_integer(field, &ignored) ? NULL : "the flight is not an integer";
     case TIME_HOUR: /* the last field: its end shows that the row is whole */
         return field.length == 20 && field.text[19] == 'Z' ? NULL : "time_hour is not like 2013-01-01T10:00:00Z";
     default:
@@ -328,7 +343,7 @@ static const char *consumer_count(struct consumer *consumer, batpak_store_t *sto
         const char *problem = table_count(&consumer->table, &events[i]);
         if (problem) return problem;
         consumer->counted++;
-        if (consumer->counted % PROGRESS_EVENTS == 0) fprintf(stderr, "flights: %" PRIu64 " counted\n", consumer->counted);
+        if (consumer->counted % PROGRESS == 0) fprintf(stderr, "flights: %" PRIu64 " events counted\n", consumer->counted);
         if (consumer->counted == consumer->crash_after) {
             if ((problem = consumer_save(consumer, store)) != NULL) return problem;
             kill(getpid(), SIGKILL);
@@ -412,14 +427,17 @@ static int consumer_finish(struct consumer *consumer, batpak_worker_t *worker, u
 
 struct plane {
     char tail[CODE_BYTES_MAX + 1];
-    uint64_t sequence; /* of its last flight so far */
-    bool has_id;       /* false: appended by an earlier run, or still in the batch */
+    bool is_in_batch; /* its last flight so far is an item of the batch in hand; else that has an id */
+    uint32_t batch_index;
     uint8_t id[16];
 };
 
+/* What an item of the batch in hand points to. */
 struct pending {
+    uint64_t line;
     char row[ROW_BYTES_MAX];
     char entity[sizeof "plane:unknown" + CODE_BYTES_MAX];
+    char key[KEY_BYTES_MAX];
     uint8_t cause[16];
     uint32_t batch_cause;
     struct plane *plane; /* NULL: unknown */
@@ -427,12 +445,10 @@ struct pending {
 
 struct import {
     batpak_store_t *store;
-    batpak_cursor_t *lookup;
     const char *name; /* of the input, for messages */
     FILE *input;
     uint64_t line;    /* read last, from 1 */
-    uint64_t stored;  /* events in the log at the start */
-    uint64_t rows;    /* read so far */
+    uint64_t appended, duplicates;
     void *planes;     /* tsearch tree of struct plane */
     size_t batch_rows, count;
     struct pending *pending;
@@ -442,9 +458,9 @@ struct import {
     batpak_append_options_t options;
 };
 
-static int complain_line(const struct import *import, const char *message)
+static int complain_line(const struct import *import, uint64_t line, const char *message)
 {
-    fprintf(stderr, "flights: %s: line %" PRIu64 ": %s\n", import->name, import->line, message);
+    fprintf(stderr, "flights: %s: line %" PRIu64 ": %s\n", import->name, line, message);
     return -1;
 }
 
@@ -466,54 +482,15 @@ static struct plane *plane_get(struct import *import, struct field tail, bool *i
     return found ? *found : NULL;
 }
 
-/* Reads the one event of that sequence; the caller frees the batch. NULL after an error. */
-static const batpak_event_t *event_at(struct import *import, uint64_t sequence, batpak_batch_t **batch)
+/* Says why a batch was refused, by the line of the row that was, where it was one. */
+static int complain_append(const struct import *import, batpak_error_t *err)
 {
-    batpak_error_t *err;
-    if (!import->lookup && batpak_cursor_open(import->store, NULL, NULL, &import->lookup, &err) < 0) {
-        complain_batpak("cannot open a cursor", err);
-        return NULL;
-    }
-    if (batpak_cursor_seek(import->lookup, sequence, &err) < 0) {
-        complain_batpak("cannot seek", err);
-        return NULL;
-    }
-    batpak_status_t status = batpak_cursor_poll(import->lookup, 1, 0, 0, batch, &err);
-    if (status < 0) {
-        complain_batpak("cannot read", err);
-        return NULL;
-    }
-    if (status == BATPAK_OK) {
-        size_t n;
-        const batpak_event_t *events = batpak_batch_events(*batch, &n);
-        if (n == 1 && events[0].sequence == sequence) return events;
-        batpak_batch_free(*batch);
-    }
-    complain("the log", "an event below its end is missing; it is not a log of this program");
-    return NULL;
-}
-
-/* The id of a flight that an earlier run appended. */
-static int plane_look_up(struct import *import, struct plane *plane)
-{
-    batpak_batch_t *batch;
-    const batpak_event_t *event = event_at(import, plane->sequence, &batch);
-    if (!event) return -1;
-    memcpy(plane->id, event->id, sizeof plane->id);
-    plane->has_id = true;
-    batpak_batch_free(batch);
-    return 0;
-}
-
-/* The last row of an earlier run must be the last event of the log: otherwise this is another file. */
-static int check_last_stored(struct import *import, const char *text, size_t length)
-{
-    batpak_batch_t *batch;
-    const batpak_event_t *event = event_at(import, import->stored - 1, &batch);
-    if (!event) return -1;
-    bool same = event->payload_len == length && memcmp(event->payload, text, length) == 0;
-    batpak_batch_free(batch);
-    return same ? 0 : complain_line(import, "differs from the last event in the log, which another file was imported into");
+    const char *index = batpak_error_detail(err, "index", 5, NULL); /* NULL: a batch of one, or no row is to blame */
+    size_t at = index ? strtoul(index, NULL, 10) : 0;
+    if ((!index && import->count > 1) || at >= import->count) return complain_batpak("cannot append", err);
+    complain_line(import, import->pending[at].line, batpak_error_message(err, NULL));
+    batpak_error_free(err);
+    return -1;
 }
 
 static int import_flush(struct import *import)
@@ -521,35 +498,43 @@ static int import_flush(struct import *import)
     if (import->count == 0) return 0;
     batpak_error_t *err;
     if (batpak_store_append(import->store, import->items, import->count, &import->options, import->receipts, &err) < 0)
-        return complain_batpak("cannot append", err);
-    if (import->receipts[0].sequence != import->rows - import->count)
-        return complain("the log", "something else appended to it during the import");
+        return complain_append(import, err);
     for (size_t i = 0; i < import->count; i++) {
+        const batpak_receipt_t *receipt = &import->receipts[i];
+        if (receipt->flags & BATPAK_RECEIPT_DUPLICATE)
+            import->duplicates++;
+        else
+            import->appended++;
         struct plane *plane = import->pending[i].plane;
         if (!plane) continue;
-        memcpy(plane->id, import->receipts[i].id, sizeof plane->id);
-        plane->has_id = true;
+        memcpy(plane->id, receipt->id, sizeof plane->id); /* a duplicate has the id of then */
+        plane->is_in_batch = false;
     }
     import->count = 0;
     return 0;
 }
 
 /* Names the plane's previous flight as the cause: by its place where it is in this batch, else by its id. */
-static int set_cause(struct import *import, batpak_append_t *item, struct pending *pending)
+static void set_cause(batpak_append_t *item, struct pending *pending)
 {
-    struct plane *plane = pending->plane;
-    uint64_t batch_start = import->rows - import->count;
-    if (plane->sequence >= batch_start) {
-        pending->batch_cause = (uint32_t)(plane->sequence - batch_start);
+    const struct plane *plane = pending->plane;
+    if (plane->is_in_batch) {
+        pending->batch_cause = plane->batch_index;
         item->batch_causes = &pending->batch_cause;
         item->batch_cause_count = 1;
-        return 0;
+    } else {
+        memcpy(pending->cause, plane->id, sizeof pending->cause);
+        item->causes = pending->cause;
+        item->cause_count = 1;
     }
-    if (!plane->has_id && plane_look_up(import, plane) < 0) return -1;
-    memcpy(pending->cause, plane->id, sizeof pending->cause);
-    item->causes = pending->cause;
-    item->cause_count = 1;
-    return 0;
+}
+
+/* Readable, and with separators: carriers and flights have no fixed length. 24 to 40 bytes. */
+static size_t make_key(char key[KEY_BYTES_MAX], const struct row *row)
+{
+    const struct field *hour = &row->fields[TIME_HOUR], *carrier = &row->fields[CARRIER], *flight = &row->fields[FLIGHT];
+    return (size_t)snprintf(key, KEY_BYTES_MAX, "%.*s %.*s %.*s", (int)hour->length, hour->text, (int)carrier->length,
+                            carrier->text, (int)flight->length, flight->text);
 }
 
 static int import_add(struct import *import, const char *text, size_t length)
@@ -557,8 +542,11 @@ static int import_add(struct import *import, const char *text, size_t length)
     struct row row;
     struct pending *pending = &import->pending[import->count];
     batpak_append_t *item = &import->items[import->count];
+    const char *problem = row_parse(text, length, &row);
+    if (problem) return complain_line(import, import->line, problem);
     memcpy(pending->row, text, length);
     (void)row_parse(pending->row, length, &row); /* once more, to point into the copy; it was fine */
+    pending->line = import->line;
 
     bool cancelled = is_missing(row.fields[DEP_TIME]), is_new = false, known = !is_missing(row.fields[TAILNUM]);
     struct field tail = row.fields[TAILNUM];
@@ -571,29 +559,16 @@ static int import_add(struct import *import, const char *text, size_t length)
     item->scope_len = row.fields[ORIGIN].length;
     item->payload = pending->row;
     item->payload_len = length;
+    item->key = pending->key;
+    item->key_len = make_key(pending->key, &row);
 
     pending->plane = known ? plane_get(import, tail, &is_new) : NULL;
     if (known && !pending->plane) return complain("planes", strerror(ENOMEM));
-    if (known && !is_new && set_cause(import, item, pending) < 0) return -1;
-    if (known) pending->plane->sequence = import->rows;
-    if (known) pending->plane->has_id = false;
+    if (known && !is_new) set_cause(item, pending);
+    if (known) pending->plane->is_in_batch = true;
+    if (known) pending->plane->batch_index = (uint32_t)import->count;
     import->count++;
-    import->rows++;
     return import->count == import->batch_rows ? import_flush(import) : 0;
-}
-
-/* A row that an earlier run appended: only its place in its plane's chain matters. */
-static int import_skip(struct import *import, const char *text, size_t length, const struct row *row)
-{
-    if (import->rows + 1 == import->stored && check_last_stored(import, text, length) < 0) return -1;
-    if (!is_missing(row->fields[TAILNUM])) {
-        bool is_new;
-        struct plane *plane = plane_get(import, row->fields[TAILNUM], &is_new);
-        if (!plane) return complain("planes", strerror(ENOMEM));
-        plane->sequence = import->rows;
-    }
-    import->rows++;
-    return 0;
 }
 
 static int import_line(struct import *import, const char *text, size_t length)
@@ -602,12 +577,9 @@ static int import_line(struct import *import, const char *text, size_t length)
     if (length > 0 && text[length - 1] == '\r') length--;
     if (++import->line == 1) {
         if (length == strlen(HEADER) && memcmp(text, HEADER, length) == 0) return 0;
-        return complain_line(import, "not the header of the flights table");
+        return complain_line(import, import->line, "not the header of the flights table");
     }
-    struct row row;
-    const char *problem = row_parse(text, length, &row);
-    if (problem) return complain_line(import, problem);
-    if (import->rows < import->stored) return import_skip(import, text, length, &row);
+    if ((import->line - 1) % PROGRESS == 0) fprintf(stderr, "flights: %" PRIu64 " rows read\n", import->line - 1);
     return import_add(import, text, length);
 }
 
@@ -623,16 +595,12 @@ static int import_lines(struct import *import)
     free(line);
     if (result < 0) return result;
     if (import->line == 0) return complain(import->name, "the file is empty");
-    if (import->rows < import->stored) return complain(import->name, "the log has more rows than this file");
     return import_flush(import);
 }
 
 static int import_init(struct import *import, uint32_t durability)
 {
     batpak_error_t *err;
-    batpak_watermarks_t marks;
-    if (batpak_store_watermarks(import->store, &marks, &err) < 0) return complain_batpak("watermarks", err);
-    import->stored = marks.visible;
     if (batpak_append_init(&import->blank, sizeof import->blank, &err) < 0) return complain_batpak("append", err);
     if (batpak_append_options_init(&import->options, sizeof import->options, &err) < 0)
         return complain_batpak("options", err);
@@ -646,7 +614,6 @@ static int import_init(struct import *import, uint32_t durability)
 
 static void import_free(struct import *import)
 {
-    batpak_cursor_free(import->lookup);
     while (import->planes) {
         struct plane *plane = *(struct plane **)import->planes; /* a node begins with its key */
         tdelete(plane, &import->planes, plane_compare);
@@ -700,6 +667,26 @@ static bool parse_arguments(int argc, char **argv, struct options *options)
     return true;
 }
 
+/* The sequence behind the last event: what the worker has to reach. */
+static int log_end(batpak_store_t *store, uint64_t *end)
+{
+    batpak_error_t *err;
+    batpak_watermarks_t marks;
+    if (batpak_store_watermarks(store, &marks, &err) < 0) return complain_batpak("watermarks", err);
+    *end = marks.visible;
+    return 0;
+}
+
+static void print_summary(const struct import *import, const struct consumer *consumer)
+{
+    struct rusage usage = {.ru_maxrss = 0};
+    getrusage(RUSAGE_SELF, &usage);
+    fprintf(stderr,
+            "flights: %" PRIu64 " rows appended, %" PRIu64 " duplicates; %" PRIu64
+            " events counted; peak memory %ld KiB\n",
+            import->appended, import->duplicates, consumer->counted, usage.ru_maxrss);
+}
+
 static int import_and_count(batpak_store_t *store, const struct options *options, FILE *input)
 {
     struct import import = {.store = store, .name = options->file, .input = input, .batch_rows = options->batch_rows};
@@ -710,16 +697,16 @@ static int import_and_count(batpak_store_t *store, const struct options *options
     int result = import_init(&import, options->durability);
     if (result == 0) result = consumer_start(&consumer, store, &worker);
     if (result == 0) {
+        uint64_t target = 0; /* after a failed import the worker stops where it is */
         result = import_lines(&import);
-        /* After a failed import the worker stops where it is. */
-        if (consumer_finish(&consumer, worker, result == 0 ? import.rows : 0) < 0) result = -1;
+        if (result == 0) result = log_end(store, &target);
+        if (consumer_finish(&consumer, worker, target) < 0) result = -1;
     }
     batpak_worker_free(worker);
     import_free(&import);
     pthread_mutex_destroy(&consumer.lock);
     if (result < 0) return result;
-    fprintf(stderr, "flights: %" PRIu64 " rows appended, %" PRIu64 " were in the log; %" PRIu64 " events counted\n",
-            import.rows - import.stored, import.stored, consumer.counted);
+    print_summary(&import, &consumer);
     return table_print(&consumer.table);
 }
 

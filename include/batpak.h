@@ -75,7 +75,7 @@ extern "C" {
 
 /** success */
 #define BATPAK_OK 0
-/** the poll found no event; it was not asked to wait */
+/** there is no (further) such event; the call was not asked to wait for one */
 #define BATPAK_EMPTY 1
 /** the time given has passed */
 #define BATPAK_TIMEOUT 2
@@ -221,11 +221,17 @@ typedef struct batpak_cursor_t batpak_cursor_t;
  */
 typedef struct batpak_batch_t batpak_batch_t;
 
+/** Gaps that a cursor has observed. Immutable; any thread. */
+typedef struct batpak_gap_list_t batpak_gap_list_t;
+
 /** A checkpoint as loaded. Immutable; any thread. */
 typedef struct batpak_checkpoint_t batpak_checkpoint_t;
 
 /** The ids of a store's checkpoints. Immutable; any thread. */
 typedef struct batpak_checkpoint_list_t batpak_checkpoint_list_t;
+
+/** Some of a store's entities, in order. Immutable; it may outlive its store; any thread. */
+typedef struct batpak_entity_list_t batpak_entity_list_t;
 
 /** A thread of the library's that gives events to a handler. Any number of threads may use it at once. */
 typedef struct batpak_worker_t batpak_worker_t;
@@ -617,7 +623,7 @@ typedef struct batpak_store_stats_t {
     uint64_t durable;
     /** Segment files. */
     uint64_t segments;
-    /** Segment files that are complete. */
+    /** Segments that were left for a new one since the store was opened. */
     uint64_t segments_sealed;
     /** Bytes of segments and indexes on disk. */
     uint64_t bytes_on_disk;
@@ -631,7 +637,7 @@ typedef struct batpak_store_stats_t {
     uint64_t workers_running;
     /** Syncs of the log since the store was opened. */
     uint64_t syncs;
-    /** How often the store was opened for writing. */
+    /** The epoch in force: how many openings have appended. 0 in a store opened for reading only. */
     uint64_t epoch;
     /**
      * Bytes that were cut from the log's end when the store was opened: the remains of an append that a crash cut
@@ -793,7 +799,7 @@ batpak_status_t batpak_store_stats_init(batpak_store_stats_t *stats, size_t size
  * Numbers about a store.
  *
  * stats: in and out; prepared with batpak_store_stats_init. err: out, may be NULL.
- * Any thread; never waits for the disk. Since 0.1.
+ * Any thread; lists the directory of segments, and may wait for an append that is under way. Since 0.1.
  */
 batpak_status_t batpak_store_stats(batpak_store_t *store, batpak_store_stats_t *stats, batpak_error_t **err);
 
@@ -893,6 +899,62 @@ batpak_status_t batpak_fence_cancel(batpak_fence_t *fence, batpak_error_t **err)
  * fence: may be NULL. Any thread; never waits for the disk. Since 0.1.
  */
 void batpak_fence_free(batpak_fence_t *fence);
+
+/* =================================================================================================================
+ * Waiting for watermarks
+ *
+ * batpak_store_watermarks tells how far the log is; these functions wait until it is as far as the caller needs.
+ *
+ * Appending ahead. One thread gets most out of the disk when it appends with BATPAK_DURABILITY_PROCESS and asks once
+ * for many events whether they are durable, before it acknowledges them to whomever it serves:
+ *
+ *     for (i = 0; i < n; i++)
+ *         batpak_store_append(store, &items[i], 1, &process, &receipt, &err);
+ *     batpak_store_wait(store, BATPAK_WATERMARK_DURABLE, receipt.sequence + 1, -1, &err);
+ *
+ * To go on appending meanwhile, it asks with timeout 0 instead, and acknowledges what is below the durable watermark.
+ */
+
+/** Sequences below it are delivered to cursors. */
+#define BATPAK_WATERMARK_VISIBLE 1u
+/** Sequences below it survive a power loss. */
+#define BATPAK_WATERMARK_DURABLE 2u
+
+/**
+ * Waits until a watermark has reached a bound, that is until every sequence below the bound is visible, or durable.
+ *
+ * watermark: a BATPAK_WATERMARK_ constant. bound: the sequence after the last one of interest; it may lie beyond what
+ * is appended so far. timeout_ms: how long to wait: 0 not at all, -1 for ever. err: out, may be NULL.
+ * To wait for BATPAK_WATERMARK_DURABLE forces a sync, as soon as all below the bound is appended, and shares it with
+ * whoever else needs one. A sync that this thread has begun is seen through, also beyond the timeout. With timeout 0
+ * the sync is left to the store's own thread, which begins it as soon as all below the bound is appended (with
+ * BATPAK_STORE_NO_HELPER_THREAD the call only looks). To wait for BATPAK_WATERMARK_VISIBLE forces nothing.
+ * Returns BATPAK_OK: the watermark is there; BATPAK_TIMEOUT: it is not, in time.
+ * Errors: BATPAK_E_CLOSED: the store was closed meanwhile; in a worker's handler, a close is waiting for the handler.
+ * BATPAK_E_POISONED: a write or a sync has failed; BATPAK_E_IO, BATPAK_E_DISK_FULL: the sync that this call began has.
+ * BATPAK_E_READ_ONLY: durable cannot be forced in a store that was opened for reading only.
+ * Any thread, any number at once, also in a handler; waits as long as asked and, when durable is waited for, for the
+ * disk; never with timeout 0. On BATPAK_OK for BATPAK_WATERMARK_DURABLE the events below the bound survive a power
+ * loss. Since 0.1.
+ */
+batpak_status_t batpak_store_wait(batpak_store_t *store,
+                                  uint32_t watermark,
+                                  uint64_t bound,
+                                  int64_t timeout_ms,
+                                  batpak_error_t **err);
+
+/**
+ * A descriptor for poll, epoll and the like: readable when the durable watermark may have moved, and when the store was
+ * closed or poisoned. Only a batpak_store_wait for BATPAK_WATERMARK_DURABLE with timeout 0 that returns BATPAK_TIMEOUT
+ * makes it unreadable, and has a sync made that makes it readable again: so begin with such a call, and on readability
+ * call it for what is still waited for until BATPAK_TIMEOUT. There is one per store, for one event loop.
+ *
+ * fd: out; the store's, non-blocking, closed with the store's last handle: neither read, write nor close it. err: out,
+ * may be NULL.
+ * Errors: BATPAK_E_IO.
+ * Any thread; never waits. It forces no sync. Since 0.1.
+ */
+batpak_status_t batpak_store_durable_fd(batpak_store_t *store, int32_t *fd, batpak_error_t **err);
 
 /* =================================================================================================================
  * Region
@@ -1052,12 +1114,217 @@ batpak_batch_t *batpak_batch_retain(batpak_batch_t *batch);
 void batpak_batch_free(batpak_batch_t *batch);
 
 /* =================================================================================================================
+ * Event
+ *
+ * Events one at a time, by sequence or id. What reads many in order is a cursor.
+ */
+
+/**
+ * The event at a sequence.
+ *
+ * sequence: any number. batch: out; one event, to be freed with batpak_batch_free; NULL unless the status is
+ * BATPAK_OK. err: out, may be NULL.
+ * Returns BATPAK_OK; BATPAK_EMPTY when no visible event has the sequence.
+ * Errors: BATPAK_E_CORRUPT, BATPAK_E_NO_MEMORY, BATPAK_E_IO.
+ * Any thread; may read from the disk. Since 0.1.
+ */
+batpak_status_t batpak_store_get(batpak_store_t *store,
+                                 uint64_t sequence,
+                                 batpak_batch_t **batch,
+                                 batpak_error_t **err);
+
+/**
+ * The event with an id. The id says where its event is, so this costs no more than batpak_store_get.
+ *
+ * id: 16 bytes, from a receipt or an event. batch: out; one event, to be freed with batpak_batch_free; NULL unless the
+ * status is BATPAK_OK. err: out, may be NULL.
+ * Returns BATPAK_OK; BATPAK_EMPTY when no visible event of this store has the id.
+ * Errors: BATPAK_E_CORRUPT, BATPAK_E_NO_MEMORY, BATPAK_E_IO.
+ * Any thread; may read from the disk. Since 0.1.
+ */
+batpak_status_t batpak_store_get_by_id(batpak_store_t *store,
+                                       const uint8_t *id,
+                                       batpak_batch_t **batch,
+                                       batpak_error_t **err);
+
+/**
+ * The first sequence that the log has: where reading from the beginning begins. 0 until the oldest events are given
+ * up; the visible watermark while there is no event.
+ *
+ * sequence: out. err: out, may be NULL.
+ * Any thread; never waits. Since 0.1.
+ */
+batpak_status_t batpak_store_first_sequence(batpak_store_t *store, uint64_t *sequence, batpak_error_t **err);
+
+/* =================================================================================================================
+ * Entity
+ *
+ * How far an entity is, and which entities there are.
+ */
+
+/** How far an entity is. The layout is frozen: 64 bytes. */
+typedef struct batpak_entity_head_t {
+    /** 1: the entity has an event. 0: it has none. */
+    uint32_t exists;
+    /** Zero. */
+    uint32_t reserved0;
+    /** Clock of its last event; 0 when there is none. */
+    uint64_t clock;
+    /** Sequence of its last event, or BATPAK_NO_SEQUENCE. */
+    uint64_t last_sequence;
+    /** Zero. */
+    uint64_t reserved[5];
+} batpak_entity_head_t;
+
+/**
+ * One entity of a list. Its text is borrowed from the list. The layout is frozen and never grows: 64 bytes where pointers
+ * have 64 bits.
+ */
+typedef struct batpak_entity_t {
+    /** The entity, UTF-8, followed by a NUL. */
+    const char *entity;
+    /** Its length in bytes, without the NUL. */
+    size_t entity_len;
+    /** Clock of its last visible event. */
+    uint64_t clock;
+    /** Sequence of its last visible event. */
+    uint64_t last_sequence;
+    /** Zero. */
+    uint64_t reserved[4];
+} batpak_entity_t;
+
+/**
+ * How far an entity is, as of now: for programs that read an entity, decide, and append only if it has not changed.
+ *
+ * It counts every event that was appended, also one that is not visible yet: it is what an append would be compared
+ * with.
+ * entity, entity_len: the entity. head: out. err: out, may be NULL.
+ * Errors: BATPAK_E_COORDINATE_..., BATPAK_E_IO, BATPAK_E_CORRUPT.
+ * Any thread; waits for appends that are under way, and for an entity that was not used lately reads from the disk,
+ * which no append waits for. Since 0.1.
+ */
+batpak_status_t batpak_store_entity_head(batpak_store_t *store,
+                                         const char *entity,
+                                         size_t entity_len,
+                                         batpak_entity_head_t *head,
+                                         batpak_error_t **err);
+
+/**
+ * The entities that have a visible event, in the order of their bytes, a page at a time.
+ *
+ * prefix, prefix_len: only the entity itself and those that continue with ':' after it, as BATPAK_ENTITY_PREFIX has it;
+ * of length 0 for all but the library's own ("batpak" and "batpak:..."), which only a prefix names. after, after_len:
+ * only what comes behind these bytes, for instance the last entity of the page before; of length 0 to begin.
+ * max_entities: at least 1. list: out; to be freed with batpak_entity_list_free; NULL on failure. err: out, may be NULL.
+ * A list of less than max_entities, or of none, is the last one. An entity that gets its first event meanwhile may be
+ * missing.
+ * Errors: BATPAK_E_COORDINATE_..., BATPAK_E_CORRUPT, BATPAK_E_IO.
+ * Any thread; may read from the disk: what it costs grows with the page and the segments, not with the entities.
+ * Since 0.1.
+ */
+batpak_status_t batpak_store_entities(batpak_store_t *store,
+                                      const char *prefix,
+                                      size_t prefix_len,
+                                      const char *after,
+                                      size_t after_len,
+                                      size_t max_entities,
+                                      batpak_entity_list_t **list,
+                                      batpak_error_t **err);
+
+/**
+ * The entities of a list: one call per list, then plain memory.
+ *
+ * list: may be NULL, which gives NULL and 0. n: out, may be NULL; the number of entities.
+ * Returns an array borrowed from the list.
+ * Any thread; never waits. Since 0.1.
+ */
+const batpak_entity_t *batpak_entity_list_entities(const batpak_entity_list_t *list, size_t *n);
+
+/**
+ * Frees a list.
+ *
+ * list: may be NULL. Any thread; never waits. Since 0.1.
+ */
+void batpak_entity_list_free(batpak_entity_list_t *list);
+
+/* =================================================================================================================
+ * Gap
+ *
+ * Where a delivery stepped over cancelled sequences: events that were appended under a fence and never came. A cursor or
+ * worker looks for gaps when its options have a gap_capacity. The capacity bounds how many are kept: when there are
+ * more, the oldest are dropped, and the drops counted.
+ *
+ * A gap lies between the sequence that was expected (the one after the event delivered before; 0 when there was none)
+ * and the one that was delivered, and only where something between the two was cancelled: to step over events that do
+ * not match the region is no gap. What was cancelled behind the last match comes with the next one, and events that are
+ * delivered again have their gaps again.
+ */
+
+/** Sequences from start up to and without end. The layout is frozen: 16 bytes. */
+typedef struct batpak_sequence_range_t {
+    /** The first. */
+    uint64_t start;
+    /** The one after the last. */
+    uint64_t end;
+} batpak_sequence_range_t;
+
+/**
+ * One gap. Its pointer is borrowed from the list or delivery. The layout is frozen and never grows: 48 bytes where
+ * pointers have 64 bits.
+ */
+typedef struct batpak_gap_t {
+    /** The sequence after the event delivered before; 0 when there was none. */
+    uint64_t expected_sequence;
+    /** What was delivered instead. */
+    uint64_t delivered_sequence;
+    /** What of the sequences between the two was cancelled: ascending, not overlapping. */
+    const batpak_sequence_range_t *ranges;
+    /** Number of ranges, at least 1. */
+    size_t range_count;
+    /** Zero. */
+    uint64_t reserved[2];
+} batpak_gap_t;
+
+/**
+ * The gaps of a list, oldest first.
+ *
+ * list: may be NULL, which gives NULL and 0. n: out, may be NULL; the number of gaps.
+ * Returns an array borrowed from the list; NULL when there are none.
+ * Any thread; never waits. Since 0.1.
+ */
+const batpak_gap_t *batpak_gap_list_gaps(const batpak_gap_list_t *list, size_t *n);
+
+/**
+ * How many older gaps were dropped, since the list before was taken, because the capacity was used up.
+ *
+ * list: may be NULL, which gives 0. Any thread; never waits. Since 0.1.
+ */
+uint64_t batpak_gap_list_dropped(const batpak_gap_list_t *list);
+
+/**
+ * Frees a list.
+ *
+ * list: may be NULL. Any thread; never waits. Since 0.1.
+ */
+void batpak_gap_list_free(batpak_gap_list_t *list);
+
+/* =================================================================================================================
  * Cursor
  *
  * A cursor delivers the events of a region in order, each once per pass, from the store's first event on or from where
  * its checkpoint says. A poll moves the cursor's position; a checkpoint makes the position durable, so that after a
  * restart events behind it do not come again: at-least-once delivery.
+ *
+ * A cursor stands between two events, and a sequence that it is moved to (seek) stands before the event of that
+ * sequence. Forward, what is delivered next is that event or one above; backward (BATPAK_DIRECTION_BACKWARD), one
+ * below. A backward cursor delivers the newest event first and ends at the first event of the log: it is for "the last
+ * few", not for following a log, has no checkpoint and never waits.
  */
+
+/** From older to newer events. */
+#define BATPAK_DIRECTION_FORWARD 0u
+/** From newer to older events, beginning with the newest that is visible when the cursor is opened. */
+#define BATPAK_DIRECTION_BACKWARD 1u
 
 /** How to open a cursor. */
 typedef struct batpak_cursor_options_t {
@@ -1072,20 +1339,29 @@ typedef struct batpak_cursor_options_t {
     const char *checkpoint_id;
     /** Its length in bytes. */
     size_t checkpoint_id_len;
+    /** A BATPAK_DIRECTION_ constant. With BATPAK_DIRECTION_BACKWARD, checkpoint_id is NULL and gap_capacity 0. */
+    uint32_t direction;
     /** Zero. */
-    uint64_t reserved[4];
+    uint32_t reserved0;
+    /** Look for gaps, and keep so many until batpak_cursor_take_gaps; 0, the default, is off and costs nothing. */
+    uint64_t gap_capacity;
+    /** Zero. */
+    uint64_t reserved[3];
 } batpak_cursor_options_t;
 
 /** Where a cursor stands. The layout is frozen: 64 bytes. */
 typedef struct batpak_cursor_position_t {
     /**
      * The sequence after position; 0 when not started. With position_id it is what to keep elsewhere, to come back
-     * with batpak_cursor_seek_position.
+     * with batpak_cursor_seek_position. Backward: position; when not started, scanned.
      */
     uint64_t next_sequence;
     /** Sequence of the last event delivered, or stepped over by a seek; BATPAK_NO_SEQUENCE when not started. */
     uint64_t position;
-    /** Every match below this sequence was delivered. */
+    /**
+     * Every match below this sequence was delivered. Backward: every match from this sequence up to where the cursor
+     * began.
+     */
     uint64_t scanned;
     /**
      * The position that the checkpoint holds, and that a rewind returns to; BATPAK_NO_SEQUENCE for the beginning.
@@ -1113,7 +1389,7 @@ typedef void (*batpak_wake_fn)(void *user_data);
 batpak_status_t batpak_cursor_options_init(batpak_cursor_options_t *options, size_t size, batpak_error_t **err);
 
 /**
- * Opens a cursor: at its checkpoint, or at the beginning.
+ * Opens a cursor: at its checkpoint, or at the beginning; backward, at the visible end.
  *
  * region: may be NULL for everything. options: may be NULL for the defaults. cursor: out; to be closed with
  * batpak_cursor_close and freed with batpak_cursor_free; NULL on failure. err: out, may be NULL.
@@ -1130,12 +1406,13 @@ batpak_status_t batpak_cursor_open(batpak_store_t *store,
                                    batpak_error_t **err);
 
 /**
- * Delivers the next events of the region, and waits for some when there are none.
+ * Delivers the next events of the region, and waits for some when there are none. A backward cursor delivers the ones
+ * before, newest first, and does not wait: behind the first one it returns BATPAK_EMPTY, whatever timeout_ms is.
  *
  * max_events: at least 1. max_payload_bytes: a bound on the payloads of the batch, which does not hold for its first
  * event; 0 for none. timeout_ms: how long to wait: 0 not at all, -1 for ever. batch: out; to be freed with
  * batpak_batch_free; NULL unless the status is BATPAK_OK. err: out, may be NULL.
- * Returns BATPAK_OK with at least one event; BATPAK_EMPTY (there is none, timeout_ms was 0); BATPAK_TIMEOUT (none
+ * Returns BATPAK_OK with at least one event; BATPAK_EMPTY (there is none, and it did not wait); BATPAK_TIMEOUT (none
  * came); BATPAK_INTERRUPTED (batpak_cursor_interrupt was called; it comes before events that are there).
  * Errors: BATPAK_E_CONCURRENT, BATPAK_E_CORRUPT, BATPAK_E_NO_MEMORY, BATPAK_E_IO; the position is then where it was.
  * One thread at a time; waits as long as asked, and for the disk. A poll makes nothing durable. Since 0.1.
@@ -1168,7 +1445,8 @@ batpak_status_t batpak_cursor_checkpoint(batpak_cursor_t *cursor, batpak_error_t
 batpak_status_t batpak_cursor_checkpoint_at(batpak_cursor_t *cursor, uint64_t sequence, batpak_error_t **err);
 
 /**
- * Goes back to the last checkpoint; without one, to the beginning. What was delivered since comes again.
+ * Goes back to the last checkpoint; without one, to the beginning; backward, to where the cursor was opened. What was
+ * delivered since comes again.
  *
  * err: out, may be NULL. Errors: BATPAK_E_CONCURRENT.
  * One thread at a time; never waits. The checkpoint stays as it is. Since 0.1.
@@ -1176,7 +1454,7 @@ batpak_status_t batpak_cursor_checkpoint_at(batpak_cursor_t *cursor, uint64_t se
 batpak_status_t batpak_cursor_rewind(batpak_cursor_t *cursor, batpak_error_t **err);
 
 /**
- * Moves the cursor: the next event delivered has this sequence or a higher one.
+ * Moves the cursor: the next event delivered has this sequence or a higher one; backward, a lower one.
  *
  * sequence: at most the visible watermark. err: out, may be NULL. Errors: BATPAK_E_CONCURRENT, BATPAK_E_IO.
  * One thread at a time; may read from the disk. The checkpoint stays as it is until the next one is made. Since 0.1.
@@ -1184,7 +1462,7 @@ batpak_status_t batpak_cursor_rewind(batpak_cursor_t *cursor, batpak_error_t **e
 batpak_status_t batpak_cursor_seek(batpak_cursor_t *cursor, uint64_t sequence, batpak_error_t **err);
 
 /**
- * Moves the cursor to the first event at or after a time.
+ * Moves the cursor to the first event at or after a time; backward, what is delivered next is earlier than the time.
  *
  * time_us: microseconds since the Unix epoch. err: out, may be NULL. Errors: BATPAK_E_CONCURRENT, BATPAK_E_IO.
  * One thread at a time; may read from the disk. The checkpoint stays as it is until the next one is made. Since 0.1.
@@ -1192,7 +1470,7 @@ batpak_status_t batpak_cursor_seek(batpak_cursor_t *cursor, uint64_t sequence, b
 batpak_status_t batpak_cursor_seek_time(batpak_cursor_t *cursor, int64_t time_us, batpak_error_t **err);
 
 /**
- * Moves the cursor before the first event.
+ * Moves the cursor before the first event, where a backward cursor is at its end.
  *
  * err: out, may be NULL. Errors: BATPAK_E_CONCURRENT.
  * One thread at a time; never waits. The checkpoint stays as it is until the next one is made. Since 0.1.
@@ -1200,7 +1478,7 @@ batpak_status_t batpak_cursor_seek_time(batpak_cursor_t *cursor, int64_t time_us
 batpak_status_t batpak_cursor_seek_beginning(batpak_cursor_t *cursor, batpak_error_t **err);
 
 /**
- * Moves the cursor behind the last visible event.
+ * Moves the cursor behind the last visible event, where a backward cursor begins anew.
  *
  * err: out, may be NULL. Errors: BATPAK_E_CONCURRENT, BATPAK_E_IO.
  * One thread at a time; may read from the disk. The checkpoint stays as it is until the next one is made. Since 0.1.
@@ -1211,7 +1489,7 @@ batpak_status_t batpak_cursor_seek_end(batpak_cursor_t *cursor, batpak_error_t *
  * Comes back to a position that was kept elsewhere, for instance in the transaction of another database.
  *
  * next_sequence, position_id: as in batpak_cursor_position_t; position_id is 16 bytes, or NULL to leave the event at
- * the position unchecked. err: out, may be NULL.
+ * the position unchecked, as zeros do backward. err: out, may be NULL.
  * Errors: BATPAK_E_CHECKPOINT_AHEAD: beyond the log's end; BATPAK_E_CHECKPOINT_DIVERGED: the log has another event
  * there; BATPAK_E_CONCURRENT, BATPAK_E_IO.
  * One thread at a time; may read from the disk. The checkpoint stays as it is until the next one is made. Since 0.1.
@@ -1232,7 +1510,8 @@ batpak_status_t batpak_cursor_position(batpak_cursor_t *cursor,
                                        batpak_error_t **err);
 
 /**
- * The sequence after the position, 0 at the beginning: what batpak_cursor_seek takes to come back.
+ * The sequence after the position, 0 at the beginning, and backward the position: what batpak_cursor_seek takes to come
+ * back.
  *
  * next_sequence: out. err: out, may be NULL. Errors: BATPAK_E_CONCURRENT.
  * One thread at a time; never waits. Since 0.1.
@@ -1248,8 +1527,20 @@ batpak_status_t batpak_cursor_next_sequence(batpak_cursor_t *cursor, uint64_t *n
 batpak_status_t batpak_cursor_lag(batpak_cursor_t *cursor, uint64_t *events, batpak_error_t **err);
 
 /**
+ * The gaps of what was delivered since this was last called (see Gap above), oldest first. They are handed over: the
+ * next call has only newer ones.
+ *
+ * gaps: out; to be freed with batpak_gap_list_free; NULL on failure. Empty without gap_capacity in the options. err:
+ * out, may be NULL.
+ * Errors: BATPAK_E_CONCURRENT.
+ * One thread at a time; never waits. Since 0.1.
+ */
+batpak_status_t batpak_cursor_take_gaps(batpak_cursor_t *cursor, batpak_gap_list_t **gaps, batpak_error_t **err);
+
+/**
  * A descriptor for poll, epoll and the like: readable while events may be available. Only a batpak_cursor_poll that
- * finds none makes it unreadable, so on readability poll with timeout 0 until BATPAK_EMPTY.
+ * finds none makes it unreadable, so on readability poll with timeout 0 until BATPAK_EMPTY. A backward cursor has none:
+ * BATPAK_E_INVALID_ARGUMENT.
  *
  * fd: out; the cursor's, non-blocking, closed with its last handle: neither read, write nor close it. err: out, may
  * be NULL.
@@ -1260,7 +1551,7 @@ batpak_status_t batpak_cursor_notify_fd(batpak_cursor_t *cursor, int32_t *fd, ba
 
 /**
  * Has a function called when events may be available: the other way into an event loop. After setting it, poll until
- * BATPAK_EMPTY.
+ * BATPAK_EMPTY. On a backward cursor: BATPAK_E_INVALID_ARGUMENT.
  *
  * wake: called as batpak_wake_fn says; NULL removes it. user_data: passed to it. user_data_free: may be NULL; called
  * once wake was replaced or removed, or the cursor freed, and no call of it is running any more. err: out, may be
@@ -1514,8 +1805,10 @@ typedef struct batpak_worker_options_t {
     void *callback_user_data;
     /** Frees callback_user_data; may be NULL. */
     batpak_user_data_free_fn callback_user_data_free;
+    /** Look for gaps, and show the handler so many of each batch; 0, the default, is off and costs nothing. */
+    uint64_t gap_capacity;
     /** Zero. */
-    uint64_t reserved[4];
+    uint64_t reserved[3];
 } batpak_worker_options_t;
 
 /**
@@ -1671,6 +1964,17 @@ batpak_store_t *batpak_delivery_store(const batpak_delivery_t *delivery);
  * The handler's thread; never waits. Since 0.1.
  */
 batpak_batch_t *batpak_delivery_batch(const batpak_delivery_t *delivery);
+
+/**
+ * The gaps of the batch (see Gap above), oldest first.
+ *
+ * n: out, may be NULL; the number of gaps. dropped: out, may be NULL; how many older ones of the batch the worker's
+ * gap_capacity left no room for.
+ * Returns an array borrowed from the delivery until the handler returns; NULL when there are none, and without
+ * gap_capacity in the worker's options.
+ * The handler's thread; never waits. Since 0.1.
+ */
+const batpak_gap_t *batpak_delivery_gaps(const batpak_delivery_t *delivery, size_t *n, uint64_t *dropped);
 
 /**
  * A key for something that the handler does because of an event: the same at each redelivery and after each restart,

@@ -19,8 +19,8 @@ VERSION = 1
 NO_SEQUENCE = 2**64 - 1
 U64 = 2**64 - 1
 MORE, CONTINUED, CORRELATION_LOCAL, CORRELATION_FULL, FOREIGN, KEY, FENCED, SALTED = (1 << bit for bit in range(8))
-EPOCH, MARK, CLOSE = 0x10, 0x11, 0x12
-CRITICAL_NAMES = {0x13: "FENCE_COMMIT", 0x14: "FENCE_CANCEL", 0x15: "CHECKPOINT", 0x16: "ERASE", 0x17: "RETAIN"}
+EPOCH, MARK, CLOSE, FENCE_COMMIT, FENCE_CANCEL = range(0x10, 0x15)
+CRITICAL_NAMES = {0x15: "CHECKPOINT", 0x16: "ERASE", 0x17: "RETAIN"}
 
 
 class Discrepancy(Exception):
@@ -124,7 +124,7 @@ def check_file_header(data, magic, size, where):
 
 # ---- STORE and segments ------------------------------------------------------------------------------------------------
 
-Event = collections.namedtuple("Event", "offset end sequence clock time prev kind schema entity scope id more")
+Event = collections.namedtuple("Event", "offset end sequence clock time prev kind schema entity scope id more key fence")
 ControlFrame = collections.namedtuple("ControlFrame", "offset end sequence type body")
 
 
@@ -272,7 +272,7 @@ class Segment:
             check(correlation != identity, where, "its own id is stored as the correlation id")
         event = Event(
             at, at + align8(len(frame)), sequence, clock, time, prev, kind, schema, parts["entity"], parts["scope"], identity,
-            bool(flags & MORE),
+            bool(flags & MORE), parts["key"], parts["fence"],
         )
         return event, bool(flags & CONTINUED)
 
@@ -281,13 +281,19 @@ class Segment:
         kind, length = frame[16], len(frame)
         check(kind != 0, where, "frame type 0")
         check(kind not in CRITICAL_NAMES, where, "control frame %s is of a newer version" % CRITICAL_NAMES.get(kind))
-        check(kind >= 0x80 or kind in (EPOCH, MARK, CLOSE), where, "frame type %#04x is of a newer version" % kind)
+        check(kind >= 0x80 or kind <= FENCE_CANCEL, where, "frame type %#04x is of a newer version" % kind)
         check(struct.unpack_from("<Q", frame, 8)[0] == sequence, where, "the control frame's sequence")
         body = ()
         if kind < 0x80:
             check(not any(frame[17:24]), where, "cause count, flags or payload CRC of a control frame")
-            check(length == (48 if kind == MARK else 40), where, "control frame %#04x of %d bytes" % (kind, length))
-            body = struct.unpack_from("<QQQ" if kind == MARK else "<Qq", frame, 24)
+            lengths = {MARK: 48, FENCE_COMMIT: 32}
+            if kind == FENCE_CANCEL and length >= 40:
+                lengths[kind] = 40 + 16 * struct.unpack_from("<Q", frame, 32)[0]
+            check(length == lengths.get(kind, 40), where, "control frame %#04x of %d bytes" % (kind, length))
+            if kind == FENCE_CANCEL:
+                body = struct.unpack_from("<Q", frame, 24)[0], list(struct.iter_unpack("<QQ", frame[40:]))
+            else:
+                body = struct.unpack_from({MARK: "<QQQ", FENCE_COMMIT: "<Q"}.get(kind, "<Qq"), frame, 24)
         if kind == EPOCH:
             check(body[0] > self.epoch, where, "EPOCH %d where %d is in force" % (body[0], self.epoch))
             self.epoch = body[0]
@@ -318,6 +324,7 @@ class Log:
     def __init__(self, directory, store):
         self.store_id, self.created, self.key_window = store or (None, None, None)
         self.segments, self.events, self.heads = [], [], {}
+        self.cancelled = set()  # sequences
         self.cut, self.durable, self.clean = None, 0, False
         self.references = []
         files = [name for name in names_in(directory) if re.fullmatch(r"[0-9]{20}\.seg", name)]
@@ -339,6 +346,8 @@ class Log:
                 self.stop(segment, directory, files[place + 1 :])
                 break
         self.check_references()
+        self.decide_fences()
+        self.check_streams()
         self.check_marks()
         if self.segments:
             last = self.segments[-1]
@@ -371,10 +380,6 @@ class Log:
             where = segment.where(event.offset, event.sequence)
             check(event.time >= floor, where, "time %d is earlier than %d" % (event.time, floor))
             floor = event.time
-            clock, last = self.heads.get(event.entity, (-1, NO_SEQUENCE))
-            check(event.clock == clock + 1, where, "clock %d after %d of %r" % (event.clock, clock, event.entity))
-            check(event.prev == last, where, "previous link %d, not %d" % (event.prev, last))
-            self.heads[event.entity] = event.clock, event.sequence
         for control in segment.controls:
             if control.type == CLOSE:
                 before_close = [e.time for e in segment.events if e.sequence < control.sequence][-1:]
@@ -409,9 +414,73 @@ class Log:
         segment.end = end
         sequence = segment.next_sequence
         self.references = [reference for reference in self.references if reference[0] < sequence]
-        self.heads = {}
-        for event in self.events:
-            self.heads[event.entity] = event.clock, event.sequence
+
+    def decide_fences(self):
+        """Which events are cancelled: those that a FENCE_CANCEL names, and those of fences undecided when their epoch is over."""
+        undecided, owners, over = {}, {}, {}
+
+        def end_of_epoch():
+            for fence, sequences in undecided.items():
+                self.cancelled.update(sequences)
+            over.update(undecided)
+            undecided.clear()
+            owners.clear()
+
+        epoch = 0
+        for segment in self.segments:
+            if segment.first_epoch > epoch:
+                end_of_epoch()
+            epoch = segment.epoch
+            for frame in sorted(segment.events + segment.controls, key=lambda frame: frame.offset):
+                where = segment.where(frame.offset, frame.sequence)
+                if isinstance(frame, Event):
+                    fence = frame.fence
+                    owner = owners.get(frame.entity)
+                    check(owner is None or owner == fence, where, "%r is fenced by %s" % (frame.entity, owner))
+                    if fence is not None:
+                        check(fence in undecided or fence == frame.sequence, where, "fence %d is not open" % fence)
+                        undecided.setdefault(fence, []).append(frame.sequence)
+                        owners[frame.entity] = fence
+                elif frame.type == EPOCH:
+                    end_of_epoch()
+                elif frame.type in (FENCE_COMMIT, FENCE_CANCEL):
+                    fence = frame.body[0]
+                    if frame.type == FENCE_CANCEL and fence in over:
+                        # The opening repeats what the end of an epoch has cancelled.
+                        its_own, least = ranges_of(over.pop(fence)), 0
+                        check(frame.body[1], where, "FENCE_CANCEL names nothing")
+                        for start, end in frame.body[1]:
+                            inside = least <= start < end and any(first <= start and end <= last for first, last in its_own)
+                            check(inside, where, "FENCE_CANCEL names %d to %d, not in %s" % (start, end, its_own))
+                            least = end
+                        continue
+                    check(fence in undecided, where, "fence %d is not open" % fence)
+                    owners = {entity: owner for entity, owner in owners.items() if owner != fence}
+                    if frame.type == FENCE_COMMIT:
+                        del undecided[fence]
+                        continue
+                    its_own = ranges_of(undecided[fence])
+                    check(frame.body[1] == its_own, where, "FENCE_CANCEL names %s, not %s" % (frame.body[1], its_own))
+                    self.cancelled.update(undecided.pop(fence))
+        end_of_epoch()
+
+    def check_streams(self):
+        """Clocks and previous links: over live events; those of a cancelled one go on from the live ones and its own fence's before it."""
+        cancelled_heads = {}
+        for segment in self.segments:
+            for event in segment.events:
+                where = segment.where(event.offset, event.sequence)
+                head = self.heads.get(event.entity, (-1, NO_SEQUENCE))
+                is_cancelled = event.sequence in self.cancelled
+                if is_cancelled:
+                    head = cancelled_heads.get((event.fence, event.entity), head)
+                clock, last = head
+                check(event.clock == clock + 1, where, "clock %d after %d of %r" % (event.clock, clock, event.entity))
+                check(event.prev == last, where, "previous link %d, not %d" % (event.prev, last))
+                if is_cancelled:
+                    cancelled_heads[event.fence, event.entity] = event.clock, event.sequence
+                else:
+                    self.heads[event.entity] = event.clock, event.sequence
 
     def check_references(self):
         for sequence, named, time, where in self.references:
@@ -432,12 +501,23 @@ class Log:
                 check(base < segment.base or offset <= mark.offset, where, "MARK names bytes behind itself")
 
 
+def ranges_of(sequences):
+    """Ascending sequences as ranges (start, end) that do not touch."""
+    ranges = []
+    for sequence in sequences:
+        if ranges and ranges[-1][1] == sequence:
+            ranges[-1] = ranges[-1][0], sequence + 1
+        else:
+            ranges.append((sequence, sequence + 1))
+    return ranges
+
+
 # ---- indexes -----------------------------------------------------------------------------------------------------------
 
 OFFSETS, EVENT_STREAMS, EVENT_SCOPES, EVENT_KINDS, STREAMS, NAMES, STREAM_TABLE, POSTINGS = range(1, 9)
-SCOPES, KINDS, EPOCHS, CONTROLS = range(9, 13)
-FILTER = 14
-ROW_BYTES = {STREAMS: 40, NAMES: 1, STREAM_TABLE: 4, KINDS: 2, EPOCHS: 16, CONTROLS: 24, FILTER: 32}
+SCOPES, KINDS, EPOCHS, CONTROLS, CANCELLED, FILTER = range(9, 15)
+KEYS, KEY_FILTER = 17, 19
+ROW_BYTES = {STREAMS: 40, NAMES: 1, STREAM_TABLE: 4, KINDS: 2, EPOCHS: 16, CONTROLS: 24, CANCELLED: 16, FILTER: 32, KEYS: 16, KEY_FILTER: 32}
 FILTER_SALTS = (0x47B6137B, 0x44974D91, 0x8824AD5B, 0xA2B7289D, 0x705495C7, 0x2DF1424B, 0x9EFC4947, 0x5C6BFB31)
 
 
@@ -450,6 +530,13 @@ def name_hash(store_id, name):
     return h ^ h >> 29
 
 
+def filter_insert(blocks, h):
+    number = (h >> 32) * (len(blocks) // 32) >> 32
+    for place, salt in enumerate(FILTER_SALTS):
+        bit = ((h & 0xFFFFFFFF) * salt & 0xFFFFFFFF) >> 27
+        blocks[32 * number + 4 * place + bit // 8] |= 1 << bit % 8
+
+
 def filter_contains(blocks, h):
     number = (h >> 32) * (len(blocks) // 32) >> 32
     words = struct.unpack_from("<8I", blocks, 32 * number)
@@ -459,10 +546,13 @@ def filter_contains(blocks, h):
 class Index:
     """One .idx file, checked against the frames of its segment."""
 
-    def __init__(self, name, data, segment):
+    def __init__(self, name, data, segment, cancelled):
         self.name, self.segment = name, segment
         self.content = self.join_pages(data)
         self.read_header(data)
+        self.live = [event.sequence not in cancelled for event in self.events]
+        self.check_cancelled()
+        self.check_keys()
         self.check_events()
         self.check_streams()
         self.check_frames()
@@ -559,10 +649,25 @@ class Index:
         self.equal("EVENT_SCOPES", self.column(EVENT_SCOPES), (scope_numbers[event.scope] for event in events))
         self.equal("EVENT_KINDS", self.column(EVENT_KINDS), (kind_numbers[event.kind] for event in events))
 
+    def check_cancelled(self):
+        cancelled = [event.sequence for event, live in zip(self.events, self.live) if not live]
+        self.equal("CANCELLED", self.rows(CANCELLED, "<QQ"), ranges_of(cancelled))
+
+    def check_keys(self):
+        keyed = [(name_hash(self.segment.store_id, event.key), ordinal, 0) for ordinal, event in enumerate(self.events) if event.key is not None]
+        self.equal("KEYS", self.rows(KEYS, "<QII"), sorted(keyed))
+        blocks = self.sections.get(KEY_FILTER, (b"", 0))[0]
+        self.check(bool(keyed) == bool(blocks), "%d keys and a KEY_FILTER of %d bytes" % (len(keyed), len(blocks)))
+        for h, ordinal, _ in keyed:
+            self.check(filter_contains(blocks, h), "KEY_FILTER denies the key of event %d" % self.events[ordinal].sequence)
+
     def check_streams(self):
         ordinals = collections.defaultdict(list)
         for ordinal, event in enumerate(self.events):
-            ordinals[event.entity].append(ordinal)
+            if self.live[ordinal]:
+                ordinals[event.entity].append(ordinal)
+            else:
+                ordinals[event.entity]  # its stream has a row, if only this one
         expected_names = sorted(ordinals)
         numbers = {name: number for number, name in enumerate(expected_names)}
         names = self.sections.get(NAMES, (b"", 0))[0]
@@ -570,15 +675,15 @@ class Index:
         rows, place, name_at = [], 0, 0
         for name in expected_names:
             of_stream = [self.events[ordinal] for ordinal in ordinals[name]]
-            first, last = of_stream[0], of_stream[-1]
-            rows.append((name_at, len(name), 0, place, len(of_stream), first.clock, last.clock, last.sequence))
+            head = (of_stream[0].clock, of_stream[-1].clock, of_stream[-1].sequence) if of_stream else (0, 0, 0)
+            rows.append((name_at, len(name), 0, place, len(of_stream)) + head)
             name_at, place = name_at + len(name), place + len(of_stream)
         self.equal("STREAMS", self.rows(STREAMS, "<IHHIIQQQ"), rows)
         self.equal("EVENT_STREAMS", self.column(EVENT_STREAMS), (numbers[event.entity] for event in self.events))
         self.equal("POSTINGS", self.column(POSTINGS), (o for name in expected_names for o in ordinals[name]))
-        self.check_table_and_filter(expected_names)
+        self.check_table_and_filter(expected_names, [name for name in expected_names if ordinals[name]])
 
-    def check_table_and_filter(self, names):
+    def check_table_and_filter(self, names, live_names):
         table = [slot for (slot,) in self.rows(STREAM_TABLE, "<I")]
         blocks = self.sections.get(FILTER, (b"", 0))[0]
         if not names and not table:
@@ -592,7 +697,14 @@ class Index:
             while table[slot] not in (0, number + 1):
                 slot = slot + 1 & slots - 1
             self.check(table[slot] == number + 1, "STREAM_TABLE does not lead to %r" % name)
+        hashes = [name_hash(self.segment.store_id, name) for name in live_names]
+        for name, h in zip(live_names, hashes):
             self.check(blocks and filter_contains(blocks, h), "FILTER denies %r" % name)
+        # Made of these alone: every bit is one of theirs.
+        expected = bytearray(len(blocks))
+        for h in hashes:
+            filter_insert(expected, h)
+        self.check(expected == blocks, "FILTER has bits of other entities")
 
     def check_frames(self):
         segment = self.segment
@@ -727,7 +839,7 @@ def walk(data_dir):
         if segment is None:
             orphans.append(name)
             continue
-        Index(name, read(os.path.join(directory, name)), segment)
+        Index(name, read(os.path.join(directory, name)), segment, log.cancelled)
         indexes += 1
     check(not log.clean or not orphans, data_dir, "an index without its segment: %s" % orphans)
     checkpoints = {}
@@ -742,6 +854,8 @@ def walk(data_dir):
         "key_window": log.key_window,
         "segments": len(log.segments),
         "events": len(log.events),
+        "cancelled": ranges_of(sorted(log.cancelled)),
+        "keys": sum(event.key is not None for event in log.events),
         "indexes": indexes,
         "entities": {
             name.decode("utf-8"): {"events": clock + 1, "last_clock": clock, "last_sequence": sequence}
@@ -774,6 +888,9 @@ def main():
         return 0
     counts = found["segments"], found["events"], found["indexes"], len(found["checkpoints"])
     print("format.py: %d segments, %d events, %d indexes, %d checkpoints: ok" % counts)
+    cancelled = sum(end - start for start, end in found["cancelled"])
+    if found["keys"] or cancelled:
+        print("format.py: %d keys, %d cancelled events" % (found["keys"], cancelled))
     if found["cut"]:
         print("format.py: recovery will cut the log: %s" % found["cut"])
     return 0

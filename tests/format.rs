@@ -5,7 +5,10 @@ use std::process::Command;
 use std::time::Duration;
 
 use batpak::cursor::{Cursor, CursorOptions, PollTimeout, Polled};
-use batpak::event::Region;
+use batpak::event::{Region, StoreId};
+use batpak::format::frame::{Control, encode_control, encode_event};
+use batpak::format::segment::{index_name, segment_name};
+use batpak::format::{Correlation, EventFields, IndexContent, SegmentHeader, StoreFile, name_hash};
 use batpak::{Durability, NewEvent, Receipt, Store, StoreOptions};
 
 /// Runs tests/format.py; `None` where there is no Python.
@@ -54,7 +57,7 @@ fn make_store(directory: &Path, close_last: bool) {
                 _ => vec![],
             };
         }
-        let options = CursorOptions { checkpoint_id: Some(String::from("walker")) };
+        let options = CursorOptions { checkpoint_id: Some(String::from("walker")), ..CursorOptions::default() };
         let cursor = Cursor::open(&store, Region::all().with_entity_prefix("plane"), &options).unwrap();
         if let Polled::Batch(batch) = cursor.poll(100, 0, PollTimeout::Never).unwrap() {
             assert_eq!(batch.len(), 100);
@@ -99,5 +102,252 @@ fn it_finds_a_flipped_bit() {
         let Some((passed, text)) = walk(directory.path()) else { return };
         assert!(!passed, "{} at {offset}: {text}", path.display());
         std::fs::write(&path, &whole).unwrap();
+    }
+}
+
+// ---- keys and fences, made by hand --------------------------------------------------------------------------------------------
+
+/// An event of a store made by hand: entity, scope `main`, kind 0x1001.
+#[derive(Debug, Clone, Copy)]
+struct Made {
+    entity: &'static str,
+    clock: u64,
+    previous: u64,
+    fence: Option<u64>,
+    key: Option<&'static [u8]>,
+    cancelled: bool,
+}
+
+#[derive(Debug, Clone)]
+enum Frame {
+    Event(Made),
+    Control(Control),
+}
+
+fn live(entity: &'static str, clock: u64, previous: u64) -> Frame {
+    Frame::Event(Made { entity, clock, previous, fence: None, key: None, cancelled: false })
+}
+
+fn fenced(entity: &'static str, clock: u64, previous: u64, fence: u64, cancelled: bool) -> Frame {
+    Frame::Event(Made { entity, clock, previous, fence: Some(fence), key: None, cancelled })
+}
+
+fn keyed(frame: Frame, key: &'static [u8]) -> Frame {
+    match frame {
+        Frame::Event(made) => Frame::Event(Made { key: Some(key), ..made }),
+        control => control,
+    }
+}
+
+const NONE: u64 = u64::MAX;
+const KEYS: [&[u8]; 2] = [b"a key of 16 byte", b"another key, of some more bytes"];
+
+/// Three segments: a fence that is cancelled while others append, one that commits in the next segment, one that an opening ends, and a
+/// last segment of which nothing is left.
+fn fenced_log() -> Vec<Vec<Frame>> {
+    let epoch = |epoch| Frame::Control(Control::Epoch { epoch, time_us: 1_000_000 });
+    let commit = Frame::Control(Control::FenceCommit { fence: 6 });
+    let cancel = Frame::Control(Control::FenceCancel { fence: 1, ranges: vec![(1, 2), (3, 5)] });
+    let repeated = Frame::Control(Control::FenceCancel { fence: 10, ranges: vec![(10, 11)] });
+    let close = Frame::Control(Control::Close { epoch: 3, time_us: 1_000_000 });
+    vec![
+        vec![
+            epoch(1),
+            keyed(live("a", 0, NONE), KEYS[0]),
+            keyed(fenced("a", 1, 0, 1, true), KEYS[1]),
+            live("b", 0, NONE),
+            fenced("c", 0, NONE, 1, true),
+            fenced("a", 2, 1, 1, true),
+            cancel,
+            keyed(live("a", 1, 0), KEYS[1]),
+            fenced("d", 0, NONE, 6, false),
+        ],
+        vec![
+            fenced("d", 1, 6, 6, false),
+            live("b", 1, 2),
+            commit,
+            live("d", 2, 7),
+            keyed(fenced("e", 0, NONE, 10, true), KEYS[0]),
+            epoch(2),
+            repeated,
+            live("e", 0, NONE),
+        ],
+        vec![fenced("f", 0, NONE, 12, true), fenced("a", 2, 5, 12, true), epoch(3), close],
+    ]
+}
+
+/// Writes the log, with an index of every segment as far as `change` leaves it as it should be.
+fn write_by_hand(directory: &Path, segments: &[Vec<Frame>], change: &dyn Fn(&mut IndexContent)) {
+    let store_id = StoreId(*b"made by hand, 16");
+    let (created_us, key_window) = (1, 100);
+    let store_file = StoreFile { store_id, created_us, key_window };
+    std::fs::create_dir(directory.join("segments")).unwrap();
+    std::fs::write(directory.join("STORE"), store_file.encode()).unwrap();
+    let (mut sequence, mut epoch) = (0, 0);
+    for frames in segments {
+        let base = sequence;
+        let first_epoch: u64 = if base == 0 { 0 } else { epoch };
+        let header = SegmentHeader { store_id, base, epoch: first_epoch, time_us: 1, created_us, key_window };
+        let mut bytes = header.encode().to_vec();
+        let mut index = IndexContent {
+            base,
+            first_time_us: 1_000_000,
+            last_time_us: 1_000_000,
+            scopes: vec![b"main".to_vec()],
+            epochs: vec![(128, first_epoch)],
+            ..IndexContent::default()
+        };
+        for frame in frames {
+            let offset = bytes.len() as u64;
+            match frame {
+                Frame::Event(made) => {
+                    bytes.extend(event_bytes(made, sequence, header.seed(epoch)));
+                    add_to_index(&mut index, made, sequence, offset);
+                    if let Some(key) = made.key {
+                        index.keys.push((name_hash(&store_id, key), (sequence - base) as u32));
+                    }
+                    sequence += 1;
+                }
+                Frame::Control(control) => {
+                    if let Control::Epoch { epoch: next, .. } = control {
+                        epoch = *next;
+                        index.epochs.push((offset, epoch));
+                    }
+                    encode_control(&mut bytes, sequence, control, header.seed(epoch));
+                    index.controls.push((offset, sequence, control.frame_type()));
+                }
+            }
+        }
+        (index.log_end, index.last_epoch) = (bytes.len() as u64, epoch);
+        change(&mut index);
+        std::fs::write(directory.join("segments").join(segment_name(base)), bytes).unwrap();
+        std::fs::write(directory.join("segments").join(index_name(base)), index.encode(&store_id)).unwrap();
+    }
+}
+
+fn event_bytes(made: &Made, sequence: u64, seed: u32) -> Vec<u8> {
+    let fields = EventFields {
+        sequence,
+        clock: made.clock,
+        time_us: 1_000_000,
+        prev_sequence: made.previous,
+        kind: 0x1001,
+        schema: 0,
+        more: false,
+        continued: false,
+        entity: made.entity.as_bytes(),
+        scope: b"main",
+        correlation: Correlation::Own,
+        causes: &[],
+        payload: b"",
+        payload_crc: 0,
+        key: made.key,
+        fence: made.fence,
+    };
+    let mut bytes = vec![0; 256];
+    let length = encode_event(&mut bytes, &fields, seed, u16::from_le_bytes(*b"ma"));
+    bytes.truncate(length.next_multiple_of(8));
+    bytes
+}
+
+fn add_to_index(index: &mut IndexContent, made: &Made, sequence: u64, offset: u64) {
+    let name = made.entity.as_bytes();
+    let stream = index.names.iter().position(|known| **known == *name).unwrap_or_else(|| {
+        index.names.push(name.into());
+        for column in [&mut index.first_clocks, &mut index.last_clocks, &mut index.last_sequences] {
+            column.push(0);
+        }
+        index.names.len() - 1
+    });
+    if made.cancelled {
+        match index.cancelled.last_mut() {
+            Some(last) if last.1 == sequence => last.1 += 1,
+            _ => index.cancelled.push((sequence, sequence + 1)),
+        }
+    } else {
+        let is_cancelled = |at: u64| index.cancelled.iter().any(|range| (range.0..range.1).contains(&at));
+        let before = (index.base..).zip(&index.streams_of);
+        if !before.into_iter().any(|(at, &of)| of as usize == stream && !is_cancelled(at)) {
+            index.first_clocks[stream] = made.clock;
+        }
+        index.last_clocks[stream] = made.clock;
+        index.last_sequences[stream] = sequence;
+    }
+    index.offsets.push((offset / 8) as u32);
+    index.streams_of.push(stream as u32);
+    index.scopes_of.push(0);
+    index.kinds_of.push(0x1001);
+}
+
+/// Whether the walker accepts such a store, and what it prints.
+fn walk_by_hand(segments: &[Vec<Frame>], change: &dyn Fn(&mut IndexContent)) -> Option<(bool, String)> {
+    let directory = tempfile::tempdir().unwrap();
+    write_by_hand(directory.path(), segments, change);
+    walk(directory.path())
+}
+
+#[test]
+fn keys_and_fences_are_read_from_the_document_alone() {
+    let Some((passed, text)) = walk_by_hand(&fenced_log(), &|_| ()) else { return };
+    assert!(passed && text.contains("3 segments, 14 events, 3 indexes"), "{text}");
+}
+
+/// The walker finds an index that says something else of keys and cancelled events than the frames do.
+#[test]
+fn it_finds_an_index_of_other_keys_or_cancelled_events() {
+    let in_first = |change: &'static dyn Fn(&mut IndexContent)| {
+        walk_by_hand(&fenced_log(), &move |index: &mut IndexContent| {
+            if index.base == 0 {
+                change(index);
+            }
+        })
+    };
+    type Change = &'static dyn Fn(&mut IndexContent);
+    let changes: [(&str, Change); 6] = [
+        ("CANCELLED", &|index| index.cancelled[0] = (0, 2)),
+        ("CANCELLED", &|index| index.cancelled.truncate(1)),
+        ("KEYS", &|index| index.keys.clear()),
+        ("KEYS", &|index| index.keys[0].0 ^= 1),
+        ("KEYS", &|index| index.keys[0].1 += 1),
+        ("STREAMS", &|index| index.last_clocks[0] = 2),
+    ];
+    for (what, change) in changes {
+        let Some((passed, text)) = in_first(change) else { return };
+        assert!(!passed && text.contains(what), "{what}: {text}");
+    }
+}
+
+/// The walker finds frames that break what fences promise: clocks that count cancelled events, ranges that are not the fence's, a stranger's event in
+/// a fenced stream, a fence that goes on behind its decision.
+#[test]
+fn it_finds_frames_that_break_a_fence() {
+    let changed = |segment: usize, place: usize, frame: Frame| {
+        let mut log = fenced_log();
+        log[segment][place] = frame;
+        walk_by_hand(&log, &|_| ())
+    };
+    let cancel = |ranges: &[(u64, u64)]| Frame::Control(Control::FenceCancel { fence: 1, ranges: ranges.to_vec() });
+    let commit = |fence| Frame::Control(Control::FenceCommit { fence });
+    let changes = [
+        (0, 7, live("a", 3, 4), "clock 3"),
+        (0, 7, live("a", 1, 4), "previous link 4"),
+        (0, 5, fenced("a", 1, 0, 1, true), "clock 1"),
+        (0, 6, cancel(&[(1, 5)]), "FENCE_CANCEL names"),
+        (0, 6, cancel(&[(1, 2)]), "FENCE_CANCEL names"),
+        (0, 6, cancel(&[(1, 2), (3, 4), (4, 5)]), "FENCE_CANCEL names"),
+        (0, 6, cancel(&[(1, 2), (3, u64::MAX)]), "FENCE_CANCEL names"),
+        (0, 4, fenced("b", 1, 2, 3, true), "fence 1 is not open"),
+        (0, 7, fenced("a", 1, 0, 1, false), "fence 1 is not open"),
+        (1, 0, live("d", 1, 6), "is fenced by 6"),
+        (1, 2, commit(7), "fence 7 is not open"),
+        (1, 6, Frame::Control(Control::FenceCancel { fence: 10, ranges: vec![(9, 11)] }), "FENCE_CANCEL names"),
+        (1, 6, commit(10), "fence 10 is not open"),
+        (1, 7, fenced("e", 1, 10, 10, true), "fence 10 is not open"),
+    ];
+    for (segment, place, frame, what) in changes {
+        let Some((passed, text)) = changed(segment, place, frame.clone()) else { return };
+        // Where a change makes two faults, either will do.
+        let is_found = text.contains(what) || (what.starts_with("fence 1 ") && text.contains("FENCE_CANCEL names"));
+        assert!(!passed && is_found, "{frame:?}: {text}");
     }
 }

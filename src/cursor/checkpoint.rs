@@ -145,11 +145,25 @@ pub(crate) fn place_at(store: &Store, next_sequence: u64) -> Result<Place> {
     let id = if next_sequence <= visible { store.event_id_at(sequence)? } else { None };
     match id {
         Some(id) => Ok(Place::just_after(Last { sequence, id })),
-        None => Err(Error::InvalidArgument {
-            what: "the next sequence",
-            value: format!("{next_sequence}, beyond the end of the visible log at {visible}"),
-            remedy: "give a sequence up to the visible watermark",
-        }),
+        None => Err(beyond_the_end(next_sequence, visible)),
+    }
+}
+
+/// The place of a consumer that reads backward, and next what is below `sequence`, which may be at most what is visible.
+pub(crate) fn place_below(store: &Store, sequence: u64) -> Result<Place> {
+    let visible = store.watermarks().visible;
+    if sequence > visible {
+        return Err(beyond_the_end(sequence, visible));
+    }
+    let id = if sequence < visible { store.event_id_at(sequence)? } else { None };
+    Ok(Place { last: id.map(|id| Last { sequence, id }), scanned: sequence })
+}
+
+fn beyond_the_end(next_sequence: u64, visible: u64) -> Error {
+    Error::InvalidArgument {
+        what: "the next sequence",
+        value: format!("{next_sequence}, beyond the end of the visible log at {visible}"),
+        remedy: "give a sequence up to the visible watermark",
     }
 }
 

@@ -15,10 +15,11 @@ use std::time::{Duration, Instant};
 
 use crate::error::{Error, Result};
 use crate::event::{EventBatch, EventId, Region};
-use crate::store::{LogLevel, Scan, Signal, Store, Woken};
+use crate::store::{BackwardScan, LogLevel, Scan, Signal, Store, Woken};
 
 use super::checkpoint::{self, Claim};
-use super::position::{CursorPosition, Last, Place, Progress};
+use super::gap::{GapList, Gaps};
+use super::position::{CursorPosition, Direction, Last, Place, Progress};
 
 /// How long a poll that finds nothing waits for something.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -73,16 +74,23 @@ struct Durable {
     region_identity: String,
     /// The file holds the committed place.
     is_saved: bool,
-    /// The store's count of sealed segments when the checkpoint was last looked after.
-    seals: u64,
+    /// The end of the sealed segments when a refresh was last tried: a failed one waits for the next seal.
+    refreshed_at: u64,
+}
+
+/// How the log is gone through, as [`Progress::direction`] says.
+enum Way {
+    Forward(Scan),
+    Backward(BackwardScan),
 }
 
 pub(crate) struct Consumer {
     store: Store,
     signal: Arc<Signal>,
-    scan: Scan,
+    way: Way,
     progress: Progress,
     durable: Option<Durable>,
+    gaps: Option<Gaps>,
     announcement_due: bool,
 }
 
@@ -103,8 +111,28 @@ impl Consumer {
                 (Some(durable), Progress::resume(place))
             }
         };
-        let scan = Scan::new(region);
-        Ok(Consumer { store: store.clone(), signal, scan, progress, durable, announcement_due: false })
+        let way = Way::Forward(Scan::new(region));
+        Ok(Consumer { store: store.clone(), signal, way, progress, durable, gaps: None, announcement_due: false })
+    }
+
+    /// A consumer at the visible end, which reads what is there from the newest event back and then nothing more.
+    pub(crate) fn open_backward(store: &Store, region: &Region, signal: Arc<Signal>) -> Result<Consumer> {
+        store.check_usable()?;
+        region.check()?;
+        let progress = Progress::backward(store.watermarks().visible);
+        let way = Way::Backward(BackwardScan::new(region));
+        Ok(Consumer { store: store.clone(), signal, way, progress, durable: None, gaps: None, announcement_due: false })
+    }
+
+    /// Looks for gaps from now on, unless the capacity is 0.
+    pub(crate) fn with_gaps(mut self, capacity: usize) -> Consumer {
+        self.gaps = Gaps::new(capacity);
+        self
+    }
+
+    /// The gaps observed since this was last asked.
+    pub(crate) fn take_gaps(&mut self) -> GapList {
+        self.gaps.as_mut().map(Gaps::take).unwrap_or_default()
     }
 
     /// The checkpoint id, when there is one.
@@ -117,8 +145,24 @@ impl Consumer {
     }
 
     /// Visible sequences that were not scanned yet.
-    pub(crate) fn lag(&self) -> u64 {
-        self.store.watermarks().visible.saturating_sub(self.progress.current().scanned)
+    pub(crate) fn lag(&self) -> Result<u64> {
+        let scanned = self.progress.current().scanned;
+        Ok(match self.progress.direction() {
+            Direction::Forward => self.store.watermarks().visible.saturating_sub(scanned),
+            Direction::Backward => scanned.saturating_sub(self.store.first_sequence()?),
+        })
+    }
+
+    /// Only what is still to be appended can be waited for.
+    pub(crate) fn check_can_wait(&self) -> Result<()> {
+        match self.progress.direction() {
+            Direction::Forward => Ok(()),
+            Direction::Backward => Err(Error::InvalidArgument {
+                what: "the direction of the cursor",
+                value: "backward".to_owned(),
+                remedy: "poll it until it is empty; nothing new ever comes to it",
+            }),
+        }
     }
 
     // ---- reading -------------------------------------------------------------------------------------------------
@@ -135,6 +179,9 @@ impl Consumer {
         }
         if let Some(batch) = self.look(bounds)? {
             return Ok(Polled::Batch(batch));
+        }
+        if self.progress.direction() == Direction::Backward {
+            return Ok(Polled::Empty);
         }
         self.wait_for_batch(bounds, timeout, interrupted)
     }
@@ -201,12 +248,18 @@ impl Consumer {
         }
     }
 
-    /// The matches from the scanned bound on, without waiting.
+    /// The matches from the scanned bound on, or backward below it, without waiting.
     fn look(&mut self, bounds: BatchBounds) -> Result<Option<EventBatch>> {
         let from = self.progress.current().scanned;
-        let (batch, scanned) = self.scan.next(&self.store, from, bounds.events, bounds.payload_bytes)?;
+        let (batch, scanned) = match &mut self.way {
+            Way::Forward(scan) => scan.next(&self.store, from, bounds.events, bounds.payload_bytes),
+            Way::Backward(scan) => scan.next(&self.store, from, bounds.events, bounds.payload_bytes),
+        }?;
         match batch.events().last() {
             Some(last) => {
+                if let Some(gaps) = &mut self.gaps {
+                    gaps.look(&self.store, self.progress.current().next_sequence(), &batch)?;
+                }
                 self.progress.deliver(Last::from(last), scanned);
                 Ok(Some(batch))
             }
@@ -225,9 +278,13 @@ impl Consumer {
         self.announcement_due = true;
     }
 
-    /// The next delivered sequence will be `sequence` or later.
+    /// The next delivered sequence will be `sequence` or later; backward, an earlier one.
     pub(crate) fn seek(&mut self, sequence: u64) -> Result<()> {
-        self.move_to(checkpoint::place_at(&self.store, sequence)?);
+        let place = match self.progress.direction() {
+            Direction::Forward => checkpoint::place_at(&self.store, sequence),
+            Direction::Backward => checkpoint::place_below(&self.store, sequence),
+        }?;
+        self.move_to(place);
         Ok(())
     }
 
@@ -242,11 +299,21 @@ impl Consumer {
 
     /// To a place that a caller kept: held against the log like a checkpoint.
     pub(crate) fn seek_position(&mut self, next_sequence: u64, id: Option<EventId>) -> Result<()> {
-        let place = match next_sequence.checked_sub(1) {
-            None => Place::default(),
-            Some(sequence) => {
-                let path = Path::new("given by the caller");
+        let path = Path::new("given by the caller");
+        let place = match (self.progress.direction(), next_sequence.checked_sub(1)) {
+            (Direction::Forward, None) => Place::default(),
+            (Direction::Forward, Some(sequence)) => {
                 Place::just_after(checkpoint::check_against_log(&self.store, path, sequence, id)?)
+            }
+            (Direction::Backward, _) => {
+                // Before the first delivery the position has no event, and an id of zeros.
+                let id = id.filter(|id| id.0 != [0; 16]);
+                if id.is_none() && next_sequence == self.store.watermarks().visible {
+                    Place { last: None, scanned: next_sequence }
+                } else {
+                    let last = checkpoint::check_against_log(&self.store, path, next_sequence, id)?;
+                    Place { last: Some(last), scanned: next_sequence }
+                }
             }
         };
         self.move_to(place);
@@ -308,13 +375,18 @@ impl Consumer {
         Ok(())
     }
 
-    /// Saves how far an idle consumer has scanned, when a segment was sealed since this was last done, so that a rare
-    /// region is not scanned again after a restart and pins no segment.
+    /// Saves how far an idle consumer has scanned, once it has passed the end of sealed segments that the checkpoint lies below, so
+    /// that a rare region is not scanned again after a restart and pins no segment. The bound says it, not a count of seals: a
+    /// segment may seal between the look and a count, or before the consumer was there.
     fn refresh_after_seal(&mut self) {
         let Some(durable) = &mut self.durable else { return };
-        let seals = self.store.seals();
-        if durable.seals != seals && self.progress.is_ahead_without_deliveries() {
-            durable.seals = seals;
+        if !self.progress.is_ahead_without_deliveries() {
+            return;
+        }
+        let end = self.store.sealed_end();
+        let is_passed = self.progress.committed().scanned < end && end <= self.progress.current().scanned;
+        if is_passed && durable.refreshed_at < end {
+            durable.refreshed_at = end;
             self.refresh();
         }
     }
@@ -351,7 +423,7 @@ impl Durable {
     fn open(store: &Store, region_identity: String, id: &str) -> Result<(Durable, Place)> {
         let claim = Claim::acquire(store, id)?;
         let resumed = claim.resume(store, &region_identity)?;
-        let durable = Durable { claim, region_identity, is_saved: resumed.is_some(), seals: store.seals() };
+        let durable = Durable { claim, region_identity, is_saved: resumed.is_some(), refreshed_at: 0 };
         Ok((durable, resumed.unwrap_or_default()))
     }
 
@@ -359,11 +431,9 @@ impl Durable {
         if self.is_saved && place == committed {
             return Ok(());
         }
-        let seals = store.seals();
         self.is_saved = false;
         self.claim.write(store, &self.region_identity, place)?;
         self.is_saved = true;
-        self.seals = seals;
         Ok(())
     }
 }

@@ -24,6 +24,7 @@ use crate::store::{Child, ChildKind, Signal, Store};
 pub mod checkpoint;
 mod consumer;
 mod delivery;
+mod gap;
 mod position;
 mod restart;
 #[cfg(test)]
@@ -33,7 +34,8 @@ pub mod worker;
 pub use checkpoint::Checkpoint;
 pub use consumer::{PollTimeout, Polled};
 pub use delivery::{Delivery, Handler, Outcome};
-pub use position::CursorPosition;
+pub use gap::{Gap, GapList, SequenceRange};
+pub use position::{CursorPosition, Direction};
 pub use restart::RestartPolicy;
 pub use worker::{JoinOutcome, Worker, WorkerOptions, WorkerStats};
 
@@ -44,6 +46,10 @@ use consumer::{BatchBounds, Consumer};
 pub struct CursorOptions {
     /// Resume from the checkpoint of this id, and persist to it. One live consumer may have it. Default: none.
     pub checkpoint_id: Option<String>,
+    /// Which way to read. Backward begins at the visible end, ends at the first event, never waits, and takes no checkpoint and no gaps.
+    pub direction: Direction,
+    /// Look for gaps, and keep so many until [`Cursor::take_gaps`]. Default: 0, off.
+    pub gap_capacity: usize,
 }
 
 /// An ordered reader of a region. Every clone is the same cursor.
@@ -53,10 +59,31 @@ pub struct Cursor {
 }
 
 impl Cursor {
-    /// Opens a cursor at its checkpoint, or at the beginning when it has none.
+    /// Opens a cursor at its checkpoint, or at the beginning when it has none; backward, at the visible end.
     pub fn open(store: &Store, region: Region, options: &CursorOptions) -> Result<Cursor> {
         let signal = store.new_signal();
-        let consumer = Consumer::open(store, &region, options.checkpoint_id.as_deref(), signal.clone())?;
+        let consumer = match (options.direction, options.checkpoint_id.as_deref()) {
+            (Direction::Forward, id) => {
+                Consumer::open(store, &region, id, signal.clone())?.with_gaps(options.gap_capacity)
+            }
+            (Direction::Backward, None) if options.gap_capacity == 0 => {
+                Consumer::open_backward(store, &region, signal.clone())?
+            }
+            (Direction::Backward, None) => {
+                return Err(Error::InvalidArgument {
+                    what: "the gap capacity of a backward cursor",
+                    value: options.gap_capacity.to_string(),
+                    remedy: "give 0; gaps are what a reader forward steps over",
+                });
+            }
+            (Direction::Backward, Some(id)) => {
+                return Err(Error::InvalidArgument {
+                    what: "the checkpoint id of a backward cursor",
+                    value: format!("{id:?}"),
+                    remedy: "give none; a checkpoint says that everything before it is done",
+                });
+            }
+        };
         let shared = Arc::new(Shared {
             store: store.clone(),
             signal,
@@ -73,7 +100,8 @@ impl Cursor {
     /// The next matching visible events: at most `events`, and `payload_bytes` of payload but for the first event (0: no
     /// bound). It moves the position, never the checkpoint.
     ///
-    /// An interrupt comes before events that are there. After an error the position is where it was.
+    /// An interrupt comes before events that are there. After an error the position is where it was. Backward, the events
+    /// come newest first, and behind the first one the poll is empty at once.
     pub fn poll(&self, events: usize, payload_bytes: u64, timeout: PollTimeout) -> Result<Polled> {
         let bounds = BatchBounds::new(events, payload_bytes)?;
         let mut consumer = self.shared.enter()?;
@@ -98,18 +126,20 @@ impl Cursor {
         self.shared.enter()?.checkpoint_at(sequence)
     }
 
-    /// Goes back to what the checkpoint says; without one, to the beginning.
+    /// Goes back to what the checkpoint says; without one, to the beginning, or backward to where the cursor was opened.
     pub fn rewind(&self) -> Result<()> {
         self.shared.enter()?.rewind();
         Ok(())
     }
 
-    /// Moves to `sequence`: the next event delivered is that one or a later one. At most the visible watermark.
+    /// Moves to `sequence`: the next event delivered is that one or a later one; backward, an earlier one. At most the
+    /// visible watermark.
     pub fn seek(&self, sequence: u64) -> Result<()> {
         self.shared.enter()?.seek(sequence)
     }
 
-    /// Moves to the first event at or after a time in microseconds since the Unix epoch.
+    /// Moves to the first event at or after a time in microseconds since the Unix epoch. Backward, that one is not delivered
+    /// but what is before it.
     pub fn seek_time(&self, time_us: i64) -> Result<()> {
         self.shared.enter()?.seek_time(time_us)
     }
@@ -136,14 +166,20 @@ impl Cursor {
         self.shared.enter()?.seek_position(next_sequence, id)
     }
 
+    /// The gaps of what was delivered since this was last asked; none without [`CursorOptions::gap_capacity`].
+    pub fn take_gaps(&self) -> Result<GapList> {
+        Ok(self.shared.enter()?.take_gaps())
+    }
+
     /// How many visible events were not scanned yet, matching or not.
     pub fn lag(&self) -> Result<u64> {
-        Ok(self.shared.enter()?.lag())
+        self.shared.enter()?.lag()
     }
 
     /// A descriptor for event loops, owned by the cursor: readable while events may be available, until a poll finds none.
     pub fn notify_fd(&self) -> Result<i32> {
-        let _consumer = self.shared.enter()?;
+        let consumer = self.shared.enter()?;
+        consumer.check_can_wait()?;
         let fd = self.shared.signal.notify_fd()?;
         self.shared.signal.arm();
         Ok(fd)
@@ -152,7 +188,8 @@ impl Cursor {
     /// Calls `wake` when events may be available, once per poll that found none; None removes it. Poll until there is
     /// nothing after setting it. It runs on the publisher's thread, with no lock held.
     pub fn set_wake(&self, wake: Option<Box<dyn Fn() + Send + Sync>>) -> Result<()> {
-        let _consumer = self.shared.enter()?;
+        let consumer = self.shared.enter()?;
+        consumer.check_can_wait()?;
         self.shared.signal.set_wake(wake);
         self.shared.signal.arm();
         Ok(())
@@ -284,6 +321,10 @@ impl Child for Shared {
         self.closing.store(true, Ordering::SeqCst);
         self.signal.interrupt();
         self.give_up_if_free();
+    }
+
+    fn is_live(&self) -> bool {
+        !self.is_closing()
     }
 
     fn kind(&self) -> ChildKind {

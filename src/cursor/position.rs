@@ -21,6 +21,11 @@
 //! with the id of that event, whether or not it matches the region; a seek to 0 is "not started". So a checkpoint right
 //! after a seek keeps the seek, readers of the first four keys of its file resume at `s` as well, and `next_sequence`
 //! is `s`.
+//!
+//! **Backward** the same bounds are looked at from the other side: every match at or above *scanned* was delivered or
+//! stepped over, `scanned <= position` when started, and a seek to `s` steps over `s` and everything above. `s` stands
+//! before the event of that sequence in both directions: forward delivers it and what is above, backward what is below.
+//! Committed is where the pass began.
 
 use crate::event::{EventId, EventView};
 
@@ -57,9 +62,20 @@ impl Place {
     }
 }
 
+/// Which way a cursor reads.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Direction {
+    /// From older to newer events.
+    #[default]
+    Forward,
+    /// From newer to older events, and no further than the first.
+    Backward,
+}
+
 /// The current and the committed place of one consumer.
 #[derive(Debug, Default)]
 pub(crate) struct Progress {
+    direction: Direction,
     current: Place,
     committed: Place,
 }
@@ -67,7 +83,17 @@ pub(crate) struct Progress {
 impl Progress {
     /// A consumer that resumes at `committed`.
     pub(crate) fn resume(committed: Place) -> Progress {
-        Progress { current: committed, committed }
+        Progress { direction: Direction::Forward, current: committed, committed }
+    }
+
+    /// A consumer that reads backward what is below `end`.
+    pub(crate) fn backward(end: u64) -> Progress {
+        let place = Place { last: None, scanned: end };
+        Progress { direction: Direction::Backward, current: place, committed: place }
+    }
+
+    pub(crate) fn direction(&self) -> Direction {
+        self.direction
     }
 
     pub(crate) fn current(&self) -> Place {
@@ -78,15 +104,21 @@ impl Progress {
         self.committed
     }
 
-    /// A batch that ends with `last` was handed over; no other match lies below `scanned`.
+    /// A batch that ends with `last` was handed over; no other match lies below `scanned`, or backward at or above it.
     pub(crate) fn deliver(&mut self, last: Last, scanned: u64) {
-        debug_assert!(self.current.scanned <= last.sequence && last.sequence < scanned);
+        debug_assert!(match self.direction {
+            Direction::Forward => self.current.scanned <= last.sequence && last.sequence < scanned,
+            Direction::Backward => scanned <= last.sequence && last.sequence < self.current.scanned,
+        });
         self.current = Place { last: Some(last), scanned };
     }
 
-    /// Nothing matched below `scanned`.
+    /// Nothing matched below `scanned`, or backward at or above it.
     pub(crate) fn pass(&mut self, scanned: u64) {
-        self.current.scanned = self.current.scanned.max(scanned);
+        self.current.scanned = match self.direction {
+            Direction::Forward => self.current.scanned.max(scanned),
+            Direction::Backward => self.current.scanned.min(scanned),
+        };
     }
 
     /// A seek.
@@ -116,9 +148,9 @@ pub struct CursorPosition {
     /// The id of that event.
     pub position_id: Option<EventId>,
     /// The sequence after `position`, 0 when not started: what to keep, with `position_id`, to come back by
-    /// [`Cursor::seek_position`](super::Cursor::seek_position).
+    /// [`Cursor::seek_position`](super::Cursor::seek_position). Backward: `position`, when not started `scanned`.
     pub next_sequence: u64,
-    /// Every match below this sequence was delivered.
+    /// Every match below this sequence was delivered. Backward: every one from it on.
     pub scanned: u64,
     /// The position that the checkpoint holds, and that a rewind returns to. None: the beginning.
     pub committed: Option<u64>,
@@ -130,7 +162,10 @@ impl From<&Progress> for CursorPosition {
         CursorPosition {
             position: current.last.map(|last| last.sequence),
             position_id: current.last.map(|last| last.id),
-            next_sequence: current.next_sequence(),
+            next_sequence: match progress.direction {
+                Direction::Forward => current.next_sequence(),
+                Direction::Backward => current.last.map_or(current.scanned, |last| last.sequence),
+            },
             scanned: current.scanned,
             committed: progress.committed.last.map(|last| last.sequence),
         }

@@ -13,7 +13,7 @@ use super::COORDINATE_BYTES_MAX;
 use crate::error::{Error, Result};
 
 /// The root of the library's own entities.
-const RESERVED_ENTITY: &str = "batpak";
+pub(crate) const RESERVED_ENTITY: &str = "batpak";
 
 /// Checks one coordinate part. `part` is `"entity"` or `"scope"` and goes into the error.
 #[inline]

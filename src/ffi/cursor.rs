@@ -5,6 +5,11 @@
 //| A cursor delivers the events of a region in order, each once per pass, from the store's first event on or from where
 //| its checkpoint says. A poll moves the cursor's position; a checkpoint makes the position durable, so that after a
 //| restart events behind it do not come again: at-least-once delivery.
+//|
+//| A cursor stands between two events, and a sequence that it is moved to (seek) stands before the event of that
+//| sequence. Forward, what is delivered next is that event or one above; backward (BATPAK_DIRECTION_BACKWARD), one
+//| below. A backward cursor delivers the newest event first and ends at the first event of the log: it is for "the last
+//| few", not for following a log, has no checkpoint and never waits.
 
 use std::ffi::{c_char, c_void};
 use std::mem::offset_of;
@@ -13,13 +18,14 @@ use std::sync::{Arc, Mutex, PoisonError};
 use super::batch::{BATPAK_NO_SEQUENCE, Batch};
 use super::callback::{UserData, batpak_user_data_free_fn, contain};
 use super::error::batpak_error_t;
+use super::gap::Gaps;
 use super::guard;
-use super::handle::{self, Castable, batpak_batch_t, batpak_cursor_t, batpak_store_t};
-use super::input::{self, out, out_handle};
+use super::handle::{self, Castable, batpak_batch_t, batpak_cursor_t, batpak_gap_list_t, batpak_store_t};
+use super::input::{self, invalid, out, out_handle};
 use super::options::{self, Versioned, check_reserved};
 use super::region::{self, batpak_region_t};
 use super::status::{BATPAK_EMPTY, BATPAK_INTERRUPTED, BATPAK_OK, BATPAK_TIMEOUT, batpak_status_t};
-use crate::cursor::{Cursor, CursorOptions, PollTimeout, Polled};
+use crate::cursor::{Cursor, CursorOptions, Direction, PollTimeout, Polled};
 use crate::error::Result;
 use crate::event::EventId;
 
@@ -27,6 +33,11 @@ use crate::event::EventId;
 /// or closes), with no lock held; it must return at once and call no function of this library: let it wake the thread
 /// that polls.
 pub type batpak_wake_fn = Option<unsafe extern "C-unwind" fn(user_data: *mut c_void)>;
+
+/// From older to newer events.
+pub const BATPAK_DIRECTION_FORWARD: u32 = 0u32;
+/// From newer to older events, beginning with the newest that is visible when the cursor is opened.
+pub const BATPAK_DIRECTION_BACKWARD: u32 = 1u32;
 
 /// How to open a cursor.
 #[derive(Clone, Copy)]
@@ -41,8 +52,14 @@ pub struct batpak_cursor_options_t {
     pub checkpoint_id: *const c_char,
     /// Its length in bytes.
     pub checkpoint_id_len: usize,
+    /// A BATPAK_DIRECTION_ constant. With BATPAK_DIRECTION_BACKWARD, checkpoint_id is NULL and gap_capacity 0.
+    pub direction: u32,
     /// Zero.
-    pub reserved: [u64; 4],
+    pub reserved0: u32,
+    /// Look for gaps, and keep so many until batpak_cursor_take_gaps; 0, the default, is off and costs nothing.
+    pub gap_capacity: u64,
+    /// Zero.
+    pub reserved: [u64; 3],
 }
 
 // SAFETY: repr(C), integers and pointers without padding, the size first.
@@ -56,12 +73,16 @@ unsafe impl Versioned for batpak_cursor_options_t {
             flags: 0,
             checkpoint_id: std::ptr::null(),
             checkpoint_id_len: 0,
-            reserved: [0; 4],
+            direction: BATPAK_DIRECTION_FORWARD,
+            reserved0: 0,
+            gap_capacity: 0,
+            reserved: [0; 3],
         }
     }
 
     fn check(&self) -> Result<()> {
-        check_reserved(Self::NAME, &self.reserved, self.flags, 0)
+        check_reserved(Self::NAME, &self.reserved, self.flags, 0)?;
+        check_reserved(Self::NAME, &[], self.reserved0, 0)
     }
 }
 
@@ -69,11 +90,12 @@ unsafe impl Versioned for batpak_cursor_options_t {
 #[repr(C)]
 pub struct batpak_cursor_position_t {
     /// The sequence after position; 0 when not started. With position_id it is what to keep elsewhere, to come back
-    /// with batpak_cursor_seek_position.
+    /// with batpak_cursor_seek_position. Backward: position; when not started, scanned.
     pub next_sequence: u64,
     /// Sequence of the last event delivered, or stepped over by a seek; BATPAK_NO_SEQUENCE when not started.
     pub position: u64,
-    /// Every match below this sequence was delivered.
+    /// Every match below this sequence was delivered. Backward: every match from this sequence up to where the cursor
+    /// began.
     pub scanned: u64,
     /// The position that the checkpoint holds, and that a rewind returns to; BATPAK_NO_SEQUENCE for the beginning.
     pub committed: u64,
@@ -130,7 +152,7 @@ pub unsafe extern "C" fn batpak_cursor_options_init(
     unsafe { guard::call(err, || options::init(options, size).map(|()| BATPAK_OK)) }
 }
 
-/// Opens a cursor: at its checkpoint, or at the beginning.
+/// Opens a cursor: at its checkpoint, or at the beginning; backward, at the visible end.
 ///
 /// region: may be NULL for everything. options: may be NULL for the defaults. cursor: out; to be closed with
 /// batpak_cursor_close and freed with batpak_cursor_free; NULL on failure. err: out, may be NULL.
@@ -154,19 +176,23 @@ pub unsafe extern "C" fn batpak_cursor_open(
             let place = place?;
             let given = options::read(options)?;
             let checkpoint_id = optional_id(given.checkpoint_id, given.checkpoint_id_len)?;
-            let cursor = Cursor::open(store, region::read(region)?, &CursorOptions { checkpoint_id })?;
+            let direction = direction_of(given.direction)?;
+            let gap_capacity = usize::try_from(given.gap_capacity).unwrap_or(usize::MAX);
+            let options = CursorOptions { checkpoint_id, direction, gap_capacity };
+            let cursor = Cursor::open(store, region::read(region)?, &options)?;
             place.write(handle::create(CursorObject { cursor, wake_data: Mutex::default() }));
             Ok(BATPAK_OK)
         })
     }
 }
 
-/// Delivers the next events of the region, and waits for some when there are none.
+/// Delivers the next events of the region, and waits for some when there are none. A backward cursor delivers the ones
+/// before, newest first, and does not wait: behind the first one it returns BATPAK_EMPTY, whatever timeout_ms is.
 ///
 /// max_events: at least 1. max_payload_bytes: a bound on the payloads of the batch, which does not hold for its first
 /// event; 0 for none. timeout_ms: how long to wait: 0 not at all, -1 for ever. batch: out; to be freed with
 /// batpak_batch_free; NULL unless the status is BATPAK_OK. err: out, may be NULL.
-/// Returns BATPAK_OK with at least one event; BATPAK_EMPTY (there is none, timeout_ms was 0); BATPAK_TIMEOUT (none
+/// Returns BATPAK_OK with at least one event; BATPAK_EMPTY (there is none, and it did not wait); BATPAK_TIMEOUT (none
 /// came); BATPAK_INTERRUPTED (batpak_cursor_interrupt was called; it comes before events that are there).
 /// Errors: BATPAK_E_CONCURRENT, BATPAK_E_CORRUPT, BATPAK_E_NO_MEMORY, BATPAK_E_IO; the position is then where it was.
 /// One thread at a time; waits as long as asked, and for the disk. A poll makes nothing durable. Since 0.1.
@@ -233,7 +259,8 @@ pub unsafe extern "C" fn batpak_cursor_checkpoint_at(
     unsafe { on_cursor(cursor, err, |cursor| cursor.checkpoint_at(sequence)) }
 }
 
-/// Goes back to the last checkpoint; without one, to the beginning. What was delivered since comes again.
+/// Goes back to the last checkpoint; without one, to the beginning; backward, to where the cursor was opened. What was
+/// delivered since comes again.
 ///
 /// err: out, may be NULL. Errors: BATPAK_E_CONCURRENT.
 /// One thread at a time; never waits. The checkpoint stays as it is. Since 0.1.
@@ -246,7 +273,7 @@ pub unsafe extern "C" fn batpak_cursor_rewind(
     unsafe { on_cursor(cursor, err, Cursor::rewind) }
 }
 
-/// Moves the cursor: the next event delivered has this sequence or a higher one.
+/// Moves the cursor: the next event delivered has this sequence or a higher one; backward, a lower one.
 ///
 /// sequence: at most the visible watermark. err: out, may be NULL. Errors: BATPAK_E_CONCURRENT, BATPAK_E_IO.
 /// One thread at a time; may read from the disk. The checkpoint stays as it is until the next one is made. Since 0.1.
@@ -260,7 +287,7 @@ pub unsafe extern "C" fn batpak_cursor_seek(
     unsafe { on_cursor(cursor, err, |cursor| cursor.seek(sequence)) }
 }
 
-/// Moves the cursor to the first event at or after a time.
+/// Moves the cursor to the first event at or after a time; backward, what is delivered next is earlier than the time.
 ///
 /// time_us: microseconds since the Unix epoch. err: out, may be NULL. Errors: BATPAK_E_CONCURRENT, BATPAK_E_IO.
 /// One thread at a time; may read from the disk. The checkpoint stays as it is until the next one is made. Since 0.1.
@@ -274,7 +301,7 @@ pub unsafe extern "C" fn batpak_cursor_seek_time(
     unsafe { on_cursor(cursor, err, |cursor| cursor.seek_time(time_us)) }
 }
 
-/// Moves the cursor before the first event.
+/// Moves the cursor before the first event, where a backward cursor is at its end.
 ///
 /// err: out, may be NULL. Errors: BATPAK_E_CONCURRENT.
 /// One thread at a time; never waits. The checkpoint stays as it is until the next one is made. Since 0.1.
@@ -287,7 +314,7 @@ pub unsafe extern "C" fn batpak_cursor_seek_beginning(
     unsafe { on_cursor(cursor, err, Cursor::seek_beginning) }
 }
 
-/// Moves the cursor behind the last visible event.
+/// Moves the cursor behind the last visible event, where a backward cursor begins anew.
 ///
 /// err: out, may be NULL. Errors: BATPAK_E_CONCURRENT, BATPAK_E_IO.
 /// One thread at a time; may read from the disk. The checkpoint stays as it is until the next one is made. Since 0.1.
@@ -303,7 +330,7 @@ pub unsafe extern "C" fn batpak_cursor_seek_end(
 /// Comes back to a position that was kept elsewhere, for instance in the transaction of another database.
 ///
 /// next_sequence, position_id: as in batpak_cursor_position_t; position_id is 16 bytes, or NULL to leave the event at
-/// the position unchecked. err: out, may be NULL.
+/// the position unchecked, as zeros do backward. err: out, may be NULL.
 /// Errors: BATPAK_E_CHECKPOINT_AHEAD: beyond the log's end; BATPAK_E_CHECKPOINT_DIVERGED: the log has another event
 /// there; BATPAK_E_CONCURRENT, BATPAK_E_IO.
 /// One thread at a time; may read from the disk. The checkpoint stays as it is until the next one is made. Since 0.1.
@@ -346,7 +373,8 @@ pub unsafe extern "C" fn batpak_cursor_position(
     }
 }
 
-/// The sequence after the position, 0 at the beginning: what batpak_cursor_seek takes to come back.
+/// The sequence after the position, 0 at the beginning, and backward the position: what batpak_cursor_seek takes to come
+/// back.
 ///
 /// next_sequence: out. err: out, may be NULL. Errors: BATPAK_E_CONCURRENT.
 /// One thread at a time; never waits. Since 0.1.
@@ -386,8 +414,33 @@ pub unsafe extern "C" fn batpak_cursor_lag(
     }
 }
 
+/// The gaps of what was delivered since this was last called (see Gap above), oldest first. They are handed over: the
+/// next call has only newer ones.
+///
+/// gaps: out; to be freed with batpak_gap_list_free; NULL on failure. Empty without gap_capacity in the options. err:
+/// out, may be NULL.
+/// Errors: BATPAK_E_CONCURRENT.
+/// One thread at a time; never waits. Since 0.1.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn batpak_cursor_take_gaps(
+    cursor: *mut batpak_cursor_t,
+    gaps: *mut *mut batpak_gap_list_t,
+    err: *mut *mut batpak_error_t,
+) -> batpak_status_t {
+    // SAFETY: P.
+    unsafe {
+        let place = out_handle("gaps", gaps);
+        on_cursor(cursor, err, |cursor| {
+            let place = place?;
+            place.write(handle::create(Gaps::new(cursor.take_gaps()?)));
+            Ok(())
+        })
+    }
+}
+
 /// A descriptor for poll, epoll and the like: readable while events may be available. Only a batpak_cursor_poll that
-/// finds none makes it unreadable, so on readability poll with timeout 0 until BATPAK_EMPTY.
+/// finds none makes it unreadable, so on readability poll with timeout 0 until BATPAK_EMPTY. A backward cursor has none:
+/// BATPAK_E_INVALID_ARGUMENT.
 ///
 /// fd: out; the cursor's, non-blocking, closed with its last handle: neither read, write nor close it. err: out, may
 /// be NULL.
@@ -410,7 +463,7 @@ pub unsafe extern "C" fn batpak_cursor_notify_fd(
 }
 
 /// Has a function called when events may be available: the other way into an event loop. After setting it, poll until
-/// BATPAK_EMPTY.
+/// BATPAK_EMPTY. On a backward cursor: BATPAK_E_INVALID_ARGUMENT.
 ///
 /// wake: called as batpak_wake_fn says; NULL removes it. user_data: passed to it. user_data_free: may be NULL; called
 /// once wake was replaced or removed, or the cursor freed, and no call of it is running any more. err: out, may be
@@ -484,6 +537,14 @@ impl CursorObject {
         // The caller's free function may run here: no lock is held.
         drop(former);
         Ok(BATPAK_OK)
+    }
+}
+
+fn direction_of(number: u32) -> Result<Direction> {
+    match number {
+        BATPAK_DIRECTION_FORWARD => Ok(Direction::Forward),
+        BATPAK_DIRECTION_BACKWARD => Ok(Direction::Backward),
+        other => Err(invalid("direction", &other, "give one of the BATPAK_DIRECTION_ constants")),
     }
 }
 

@@ -17,7 +17,7 @@ pub type batpak_status_t = i32;
 
 /// success
 pub const BATPAK_OK: i32 = 0;
-/// the poll found no event; it was not asked to wait
+/// there is no (further) such event; the call was not asked to wait for one
 pub const BATPAK_EMPTY: i32 = 1;
 /// the time given has passed
 pub const BATPAK_TIMEOUT: i32 = 2;
@@ -158,7 +158,7 @@ const fn row(code: i32, name: &'static str, description: &'static str) -> Row {
 /// Every status of this version, in the order of the header.
 pub(super) const ROWS: &[Row] = &[
     row(BATPAK_OK, "BATPAK_OK\0", "success\0"),
-    row(BATPAK_EMPTY, "BATPAK_EMPTY\0", "the poll found no event; it was not asked to wait\0"),
+    row(BATPAK_EMPTY, "BATPAK_EMPTY\0", "there is no (further) such event; the call was not asked to wait for one\0"),
     row(BATPAK_TIMEOUT, "BATPAK_TIMEOUT\0", "the time given has passed\0"),
     row(BATPAK_INTERRUPTED, "BATPAK_INTERRUPTED\0", "the wait was ended by an interrupt\0"),
     row(

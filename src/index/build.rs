@@ -55,6 +55,13 @@ pub(crate) fn encode(index: &MemoryIndex, store_id: &StoreId, partial: bool) -> 
         }
         content.scopes = (0..scopes.len() as u32).map(|number| scopes.name(number).into()).collect();
     });
+    debug_assert!(
+        (0u32..).zip(&numbers).filter(|&(_, &number)| number != u32::MAX).all(|(stream, &number)| {
+            let last = (counts[number as usize] > 0).then_some(content.last_sequences[number as usize]);
+            index.heads().live_head(stream).map(|head| head.last_sequence) == last
+        }),
+        "what was cancelled is not what was rewound"
+    );
     let first_clock = |(last, count): (&u64, &u64)| if *count == 0 { 0 } else { (last + 1).saturating_sub(*count) };
     content.first_clocks = content.last_clocks.iter().zip(&counts).map(first_clock).collect();
     content.encode(store_id)

@@ -1,12 +1,14 @@
 //! The idempotency keys of a segment in memory: from a key's hash to the ordinals of the events that carry it.
 //!
-//! A hash table with chains that grows by one bucket a key (linear hashing): no push ever moves the whole table, and a key takes
-//! 20 bytes however many there are.
+//! A hash table with chains that grows bucket by bucket (linear hashing): no push ever moves the whole table, and a key takes 20 bytes
+//! however many there are. Most look-ups are for keys that are not there: a bucket has 32 marks, one for each value of its keys'
+//! topmost five bits, which deny them without a look at a key.
 //!
 //! Invariants:
 //! * one writer at a time (the holder of the append lock) calls [`KeyTable::push`] and [`KeyTable::truncate`]; readers look up at any time;
 //! * `keys[i].place` has the index + 1 of the next key of its bucket, which is older: indexes fall along every chain, so a walk
 //!   ends whatever the writer does meanwhile;
+//! * a bucket has the marks of all its keys, and perhaps some of keys that were truncated;
 //! * `state` is twice the number of buckets, plus one while a bucket is being split. Only a split moves keys between chains, so a walk
 //!   that began and ended at the same even `state` has seen its whole bucket; [`KeyTable::split`] alone changes it.
 
@@ -20,6 +22,8 @@ use super::chunks::Chunks;
 
 /// Buckets of a table without keys: a power of two.
 const BUCKETS_MIN: u32 = 1024;
+/// Keys for each bucket.
+const LOAD: u32 = 2;
 
 #[derive(Debug, Default)]
 struct Key {
@@ -46,8 +50,8 @@ impl Key {
 #[derive(Debug)]
 pub(crate) struct KeyTable {
     keys: Chunks<Key>,
-    /// Index + 1 of the newest key of the bucket, 0 for none.
-    buckets: Chunks<AtomicU32>,
+    /// Bits 0..32 index + 1 of the newest key of the bucket, 0 for none; 32..64 marks.
+    buckets: Chunks<AtomicU64>,
     count: AtomicU32,
     state: AtomicU32,
 }
@@ -57,6 +61,16 @@ fn bucket_of(hash: u64, buckets: u32) -> usize {
     let round = 1 << buckets.ilog2();
     let bucket = hash as u32 & (2 * round - 1);
     (if bucket < buckets { bucket } else { bucket & (round - 1) }) as usize
+}
+
+/// The mark of a hash in its bucket.
+fn mark(hash: u64) -> u64 {
+    1 << (32 + (hash >> 59))
+}
+
+/// A bucket with other keys and the same marks.
+fn with_newest(bucket: u64, newest: u32) -> u64 {
+    bucket & !u64::from(u32::MAX) | u64::from(newest)
 }
 
 impl KeyTable {
@@ -76,14 +90,15 @@ impl KeyTable {
     /// Adds the key of an event that is newer than those of all other keys.
     pub fn push(&self, hash: u64, ordinal: u32) {
         let (index, buckets) = (self.count.load(Relaxed), self.state.load(Relaxed) / 2);
-        let head = self.buckets.make(bucket_of(hash, buckets));
+        let bucket = self.buckets.make(bucket_of(hash, buckets));
+        let before = bucket.load(Relaxed);
         let key = self.keys.make(index as usize);
         key.hash.store(hash, Relaxed);
-        key.set(ordinal, head.load(Relaxed));
+        key.set(ordinal, before as u32);
         // Publishes the key.
-        head.store(index + 1, Release);
+        bucket.store(with_newest(before, index + 1) | mark(hash), Release);
         self.count.store(index + 1, Release);
-        if index >= buckets {
+        if index >= LOAD * buckets {
             self.split(buckets);
         }
     }
@@ -93,23 +108,26 @@ impl KeyTable {
         self.state.store(2 * buckets + 1, Relaxed);
         fence(Release);
         let round = 1 << buckets.ilog2();
-        let heads = [self.buckets.make((buckets - round) as usize), self.buckets.make(buckets as usize)];
+        let sides = [self.buckets.make((buckets - round) as usize), self.buckets.make(buckets as usize)];
+        let mut split = [0; 2];
         let mut last: [Option<&Key>; 2] = [None; 2];
-        let mut next = heads[0].load(Relaxed);
+        let mut next = sides[0].load(Relaxed) as u32;
         while next != 0 {
             let key = self.keys.make(next as usize - 1);
-            let side = usize::from(key.hash.load(Relaxed) as u32 & round != 0);
+            let hash = key.hash.load(Relaxed);
+            let side = usize::from(hash as u32 & round != 0);
+            split[side] |= mark(hash);
             match last[side].replace(key) {
                 Some(newer) => newer.set(newer.ordinal(), next),
-                None => heads[side].store(next, Release),
+                None => split[side] = with_newest(split[side], next),
             }
             next = key.next();
         }
-        for (head, last) in heads.into_iter().zip(last) {
-            match last {
-                Some(key) => key.set(key.ordinal(), 0),
-                None => head.store(0, Relaxed),
+        for side in 0..2 {
+            if let Some(oldest) = last[side] {
+                oldest.set(oldest.ordinal(), 0);
             }
+            sides[side].store(split[side], Release);
         }
         self.state.store(2 * (buckets + 1), Release);
     }
@@ -123,7 +141,8 @@ impl KeyTable {
                 break;
             }
             // The newest key of all is the newest of its bucket.
-            self.buckets.make(bucket_of(key.hash.load(Relaxed), buckets)).store(key.next(), Release);
+            let bucket = self.buckets.make(bucket_of(key.hash.load(Relaxed), buckets));
+            bucket.store(with_newest(bucket.load(Relaxed), key.next()), Release);
             self.count.store(index, Release);
         }
     }
@@ -146,8 +165,12 @@ impl KeyTable {
     }
 
     fn walk(&self, hash: u64, from: u32, buckets: u32, found: &mut Vec<u32>) {
-        let Some(head) = self.buckets.get(bucket_of(hash, buckets)) else { return };
-        let mut next = head.load(Acquire);
+        let Some(bucket) = self.buckets.get(bucket_of(hash, buckets)) else { return };
+        let bucket = bucket.load(Acquire);
+        if bucket & mark(hash) == 0 {
+            return;
+        }
+        let mut next = bucket as u32;
         while let Some(key) = next.checked_sub(1).and_then(|index| self.keys.get(index as usize)) {
             if key.ordinal() < from {
                 break;

@@ -7,6 +7,7 @@
 pub(crate) mod build;
 mod chunks;
 mod keys;
+pub(crate) mod listing;
 pub(crate) mod memory;
 pub(crate) mod pages;
 mod ranges;

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::time::Instant;
 
 use proptest::prelude::*;
 
@@ -448,28 +449,58 @@ fn readers_miss_no_live_event_while_a_fence_is_cancelled() {
     });
 }
 
-/// A key is found in a sealed segment by two or three pages, whatever there is: its hash says where it stands.
-#[test]
-fn a_key_is_looked_up_in_few_pages() {
+fn hash_of_number(i: u32) -> u64 {
+    name_hash(&STORE, format!("key number {i:08}").as_bytes())
+}
+
+/// A segment of one stream, where every event has a key.
+fn keyed_segment(keys: u32) -> MemoryIndex {
     let index = MemoryIndex::new(STORE, BASE, 1, 128);
     let stream = index.insert_stream(index.hash(b"a"), b"a", StreamHead::NEW);
     index.insert_scope(index.hash(b"main"), b"main");
-    let hash = |i: u32| name_hash(&STORE, format!("key number {i:08}").as_bytes());
-    const KEYS: u32 = 100_000;
-    for ordinal in 0..KEYS {
+    for ordinal in 0..keys {
         index.push(IndexEntry { offset: offset_of(ordinal), kind: 0, scope: 0, stream }, 0);
-        index.push_key(hash(ordinal), ordinal);
+        index.push_key(hash_of_number(ordinal), ordinal);
     }
-    let bytes = build::encode(&index, &STORE, false);
+    index
+}
+
+/// A key is found in a sealed segment by two or three pages, whatever there is: its hash says where it stands.
+#[test]
+fn a_key_is_looked_up_in_few_pages() {
+    const KEYS: u32 = 100_000;
+    let (sealed, cache) = on_disk(&build::encode(&keyed_segment(KEYS), &STORE, false)).unwrap();
     let (mut pages, mut most) = (0, 0);
-    let (sealed, cache) = on_disk(&bytes).unwrap();
     for i in (0..KEYS * 2).step_by(997) {
         cache.forget(BASE);
-        let found = Says::keys(&sealed, hash(i));
-        cache.forget(BASE);
-        assert_eq!(collected(|found| sealed.find_keys(hash(i), found).unwrap()), found);
+        let found = collected(|found| sealed.find_keys(hash_of_number(i), found).unwrap());
         assert_eq!(found, if i < KEYS { vec![i] } else { vec![] });
         (pages, most) = (pages + cache.len(), most.max(cache.len()));
     }
-    assert!(pages as f64 / 201.0 < 2.5 && most <= 5, "{} pages on average, {most} at most", pages as f64 / 201.0);
+    let average = pages as f64 / 201.0;
+    println!("{average} pages on average, {most} at most");
+    assert!(average < 2.5 && most <= 5, "{average} pages on average, {most} at most");
+}
+
+/// Not a test: `cargo test --release cost_of_sealed_keys -- --ignored --nocapture` prints it.
+#[test]
+#[ignore = "a measurement"]
+fn cost_of_sealed_keys() {
+    const KEYS: u32 = 280_000;
+    let index = keyed_segment(KEYS);
+    let start = Instant::now();
+    let bytes = build::encode(&index, &STORE, false);
+    println!("encoded in {:?}: {} bytes a key", start.elapsed(), bytes.len() / KEYS as usize);
+    let (sealed, _) = on_disk(&bytes).unwrap();
+    let start = Instant::now();
+    build::load(&sealed, &STORE).unwrap();
+    println!("loaded in {:?}", start.elapsed());
+    let filter = sealed.key_filter().unwrap().unwrap();
+    let start = Instant::now();
+    let passed = (KEYS..2 * KEYS).filter(|&i| filter.may_contain(hash_of_number(i))).count();
+    println!("filter of {} bytes: {:?} a key, {passed} of {KEYS} pass", filter.bytes(), start.elapsed() / KEYS);
+    let mut found = Vec::new();
+    let start = Instant::now();
+    (0..20_000).for_each(|i| sealed.find_keys(hash_of_number(i * 14), &mut found).unwrap());
+    println!("found in {:?} a key, from the simulated disk", start.elapsed() / 20_000);
 }

@@ -5,20 +5,23 @@
 //! * `durable` by `Inner::sync_once` alone, after the syncs that cover it;
 //! * `visible` by both, under the append lock: to the first STORAGE event that is not durable, else to `appended`.
 //!
-//! Locks, in the order in which they may be taken: group commit, append lock, segment list, helper, segment index. Signals are
-//! fired with none of them held.
+//! Locks, in the order in which they may be taken: group commit, append lock, segment list, helper, segment index, waits for marks.
+//! Signals are fired with none of them held.
 
 mod append;
 mod child;
 mod close;
 mod commit;
+mod entities;
 mod fence;
+mod gap;
 mod helper;
 mod keys;
 #[cfg(test)]
 mod model;
 mod open;
 mod options;
+mod read;
 mod recent;
 #[cfg(test)]
 mod regressions;
@@ -28,13 +31,17 @@ mod segments;
 mod signal;
 #[cfg(test)]
 mod tests;
+mod watermark;
 
+pub use crate::index::listing::{Entities, Entity};
 pub use append::{Expected, NewEvent, Receipt};
 pub use fence::{FENCE_TIMEOUT, FENCE_TIMEOUT_MAX, Fence, FenceOptions};
 pub use options::{Durability, LogFunction, LogLevel, LogSink, SEGMENT_BYTES_RANGE, StoreOptions};
+pub use read::EntityHead;
+pub use watermark::{Waited, Watermark};
 
 pub(crate) use child::{Child, ChildKind, HandlerScope};
-pub(crate) use scan::Scan;
+pub(crate) use scan::{BackwardScan, Scan};
 pub(crate) use signal::{Signal, Woken};
 
 use std::path::{Path, PathBuf};
@@ -50,6 +57,7 @@ use crate::io::{Lock, Storage, fork};
 use crate::log::recovery::Cut;
 
 use append::Appender;
+use close::Closing;
 use commit::GroupCommit;
 use helper::Helper;
 use keys::KeyWindow;
@@ -95,7 +103,7 @@ pub struct Stats {
     pub memory_bytes: u64,
     /// Open cursors.
     pub cursors_open: u64,
-    /// Workers that were started and not yet dropped.
+    /// Workers that have not ended.
     pub workers_running: u64,
     /// Group syncs of this opening.
     pub syncs: u64,
@@ -141,8 +149,8 @@ struct Inner {
     latch: Arc<Latch>,
     locks: Mutex<Vec<Box<dyn Lock>>>,
     closed: AtomicBool,
-    closing: Mutex<()>,
-    marks: Marks,
+    closing: Closing,
+    marks: Arc<Marks>,
     signals: Arc<SignalBoard>,
     segments: RwLock<Arc<Vec<Arc<Segment>>>>,
     append: Mutex<Option<Appender>>,
@@ -286,13 +294,19 @@ impl Store {
         self.inner.seals.load(Ordering::Acquire)
     }
 
+    /// Every sequence below lies in a segment that was left.
+    pub(crate) fn sealed_end(&self) -> u64 {
+        let segments = self.inner.segments.read().unwrap_or_else(PoisonError::into_inner);
+        segments.last().map_or(0, |newest| newest.base)
+    }
+
     /// Figures as of now.
     pub fn stats(&self) -> Stats {
         let inner = &self.inner;
         let marks = self.watermarks();
         let segments = inner.segments();
         let children = inner.children();
-        let of_kind = |kind| children.iter().filter(|child| child.kind() == kind).count() as u64;
+        let of_kind = |kind| children.iter().filter(|child| child.kind() == kind && child.is_live()).count() as u64;
         let (entities_in_memory, epoch) = match &*inner.lock_appender() {
             Some(appender) => {
                 let before = appender.previous_heads.as_ref().map_or(0, |heads| heads.len());

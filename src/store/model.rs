@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::*;
-use crate::event::Region;
+use crate::event::{Event, Region};
 use crate::io::sim::{Random, SimStorage};
 use crate::store::scan::Scan;
 
@@ -519,6 +519,57 @@ impl World {
         }
         assert_eq!(read(store, &all().with_entity_prefix("a")), of(&|e| e.entity == "a" || e.entity.starts_with("a:")));
         assert_eq!(read(store, &all().with_scope("t")), of(&|e| e.scope == "t"));
+        for (region, mut expected) in [
+            (all(), of(&|_| true)),
+            (all().with_entity("a".to_owned()), of(&|e| e.entity == "a")),
+            (all().with_scope("t"), of(&|e| e.scope == "t")),
+        ] {
+            expected.reverse();
+            assert_eq!(read_backward(store, &region), expected, "backward");
+        }
+        self.check_single(store, floor);
+    }
+
+    /// What is read without a cursor.
+    fn check_single(&self, store: &Store, floor: usize) {
+        for (at, entry) in self.log.iter().enumerate() {
+            let is_seen = at < floor && entry.state == State::Live;
+            let found = store.get(at as u64).unwrap();
+            assert_eq!(found.as_ref().map(|batch| seen_of(batch.event(0))), is_seen.then(|| seen(at, entry)));
+            assert_eq!(store.get_by_id(entry.id).unwrap().is_some(), is_seen);
+        }
+        let cancelled: Vec<u64> =
+            (0..floor).filter(|&at| self.log[at].state == State::Cancelled).map(|at| at as u64).collect();
+        let ranges = store.cancelled(0, floor as u64).unwrap();
+        assert!(ranges.windows(2).all(|pair| pair[0].1 < pair[1].0), "{ranges:?} touch");
+        assert_eq!(ranges.iter().flat_map(|&(start, end)| start..end).collect::<Vec<_>>(), cancelled);
+        let mut listed = Vec::new();
+        for entity in ENTITIES {
+            let newest = |visible: usize| {
+                let of = |at: &usize| self.log[*at].entity == entity && self.log[*at].state == State::Live;
+                (0..visible).rev().find(of).map(|at| (self.log[at].clock, at as u64))
+            };
+            let head = store.entity_head(entity.as_bytes()).unwrap();
+            assert_eq!(
+                head.map(|head| (head.clock, head.last_sequence)),
+                newest(self.log.len()),
+                "the head of {entity}"
+            );
+            listed.extend(newest(floor).map(|(clock, last)| (entity.to_owned(), clock, last)));
+        }
+        let mut found = Vec::new();
+        loop {
+            let after = found.last().map_or(String::new(), |(name, ..): &(String, u64, u64)| name.clone());
+            let page = store.entities(b"", after.as_bytes(), 2).unwrap();
+            let row = |entity: Entity<'_>| {
+                (String::from_utf8(entity.name.to_vec()).unwrap(), entity.clock, entity.last_sequence)
+            };
+            found.extend(page.iter().map(row));
+            if page.len() < 2 {
+                break;
+            }
+        }
+        assert_eq!(found, listed, "entities");
     }
 }
 
@@ -562,23 +613,38 @@ fn read(store: &Store, region: &Region) -> Vec<Seen> {
     let (mut at, mut all) = (0, Vec::new());
     loop {
         let (batch, next) = scan.next(store, at, 5, u64::MAX).unwrap();
-        for event in batch.iter() {
-            let (payload, byte) = (event.payload(), event.payload()[0]);
-            assert!(payload.iter().all(|other| *other == byte));
-            all.push((
-                event.sequence(),
-                event.entity().to_owned(),
-                event.clock(),
-                event.prev_sequence().unwrap_or(u64::MAX),
-                (byte, payload.len()),
-                event.causes().to_vec(),
-            ));
-        }
+        all.extend(batch.iter().map(seen_of));
         if batch.is_empty() {
             return all;
         }
         at = next;
     }
+}
+
+fn read_backward(store: &Store, region: &Region) -> Vec<Seen> {
+    let mut scan = BackwardScan::new(region);
+    let (mut at, mut all) = (store.watermarks().visible, Vec::new());
+    loop {
+        let (batch, next) = scan.next(store, at, 5, u64::MAX).unwrap();
+        all.extend(batch.iter().map(seen_of));
+        if batch.is_empty() {
+            return all;
+        }
+        at = next;
+    }
+}
+
+fn seen_of(event: Event<'_>) -> Seen {
+    let (payload, byte) = (event.payload(), event.payload()[0]);
+    assert!(payload.iter().all(|other| *other == byte));
+    (
+        event.sequence(),
+        event.entity().to_owned(),
+        event.clock(),
+        event.prev_sequence().unwrap_or(u64::MAX),
+        (byte, payload.len()),
+        event.causes().to_vec(),
+    )
 }
 
 fn run(seed: u64) {

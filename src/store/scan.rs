@@ -6,11 +6,15 @@
 //!
 //! Every frame is verified when it is read: header and payload checksums under the epoch's seed, and its sequence.
 
+mod backward;
+
+pub(crate) use backward::BackwardScan;
+
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use crate::error::{Error, Result};
-use crate::event::{BatchBuilder, EntityMatch, EventBatch, EventFields, Region};
+use crate::event::{BatchBuilder, Buffer, EntityMatch, EventBatch, EventFields, Region};
 use crate::format::frame::{self, DecodedEvent};
 use crate::format::segment::seed;
 use crate::format::{Malformed, align8, control};
@@ -225,7 +229,7 @@ impl Scan {
                 return Err(place.damage(offset, sequence, "another event stands here"));
             }
             let padded = event.padded_length();
-            if place.is_cancelled(index_end, &event)? {
+            if !place.delivers(None, &event)? {
                 at += padded;
                 sequence += 1;
                 continue;
@@ -302,16 +306,8 @@ impl Scan {
                 let (start, length) = self.pieces[piece];
                 let within = piece_at + (offset - start) as usize;
                 let bytes = &batch.buffer(number)[within..piece_at + length];
-                let Some(peek) = frame::peek(bytes).filter(|peek| peek.length <= bytes.len()) else {
-                    return Err(place.damage(offset, sequence, "no frame stands here"));
-                };
-                let event =
-                    frame::decode_event(&bytes[..peek.length], place.seed(&index, offset), place.inner.tag, true)
-                        .map_err(|malformed| damaged(place.segment.data.path(), offset, sequence, malformed))?;
-                if event.sequence != sequence {
-                    return Err(place.damage(offset, sequence, "another event stands here"));
-                }
-                if self.region.matches_clock(event.clock) && !place.is_cancelled(index_end, &event)? {
+                let event = place.event(&index, bytes, offset, sequence)?;
+                if place.delivers(Some(&self.region), &event)? {
                     if !limits.admits(batch, event.payload.len()) {
                         full = true;
                         break;
@@ -375,13 +371,27 @@ struct Pieces {
 }
 
 impl Place<'_> {
-    /// Whether the event's fence was cancelled. What is visible is decided.
+    /// Whether a verified event of this segment goes to a reader of `region`, as far as that takes more than what the region asks of the
+    /// index: not when its fence was cancelled (what is visible is decided). Every delivery asks here.
     #[inline]
-    fn is_cancelled(&self, index_end: u64, event: &DecodedEvent<'_>) -> Result<bool> {
-        if event.fence.is_none() {
-            return Ok(false);
+    fn delivers(&self, region: Option<&Region>, event: &DecodedEvent<'_>) -> Result<bool> {
+        // The index is open: the event was found in it.
+        let is_cancelled = event.fence.is_some()
+            && self.segment.with_index(&self.inner.library, self.end, |index| index.is_cancelled(event.sequence))?;
+        Ok(!is_cancelled && region.is_none_or(|region| region.matches_clock(event.clock)))
+    }
+
+    /// The event whose frame `bytes` begin with and the index has at `offset`, verified.
+    fn event<'b>(&self, index: &Index, bytes: &'b [u8], offset: u64, sequence: u64) -> Result<DecodedEvent<'b>> {
+        let Some(peek) = frame::peek(bytes).filter(|peek| peek.length <= bytes.len()) else {
+            return Err(self.damage(offset, sequence, "no frame stands here"));
+        };
+        let event = frame::decode_event(&bytes[..peek.length], self.seed(index, offset), self.inner.tag, true)
+            .map_err(|malformed| damaged(self.segment.data.path(), offset, sequence, malformed))?;
+        match event.sequence == sequence {
+            true => Ok(event),
+            false => Err(self.damage(offset, sequence, "another event stands here")),
         }
-        self.segment.with_index(&self.inner.library, index_end, |index| index.is_cancelled(event.sequence))
     }
 
     fn seed(&self, index: &Index, offset: u64) -> u32 {
@@ -443,6 +453,29 @@ fn push(batch: &mut BatchBuilder, buffer: usize, fields: &EventFields, causes: &
 
 /// Reads and verifies one visible event.
 pub(super) fn read_one<R>(inner: &Inner, sequence: u64, read: impl Fn(&DecodedEvent<'_>) -> R) -> Result<R> {
+    Ok(read_frame(inner, sequence, |_, event| read(event))?.0)
+}
+
+/// One visible event as a batch; `None` when it is not delivered.
+pub(super) fn read_batch(inner: &Inner, sequence: u64) -> Result<Option<EventBatch>> {
+    let mut causes = Vec::new();
+    let (fields, bytes) = read_frame(inner, sequence, |place, event| -> Result<_> {
+        Ok(place.delivers(None, event)?.then(|| fields(event, 0, &mut causes)))
+    })?;
+    Ok(fields?.map(|fields| {
+        let mut batch = BatchBuilder::new(1);
+        let number = batch.add_buffer(Buffer::from(bytes));
+        push(&mut batch, number, &fields, &causes);
+        batch.finish()
+    }))
+}
+
+/// Reads and verifies one visible event. The bytes returned begin with its frame.
+fn read_frame<R>(
+    inner: &Inner,
+    sequence: u64,
+    read: impl FnOnce(&Place<'_>, &DecodedEvent<'_>) -> R,
+) -> Result<(R, Vec<u8>)> {
     let segments = inner.segments();
     let number = segments.partition_point(|segment| segment.base <= sequence) - 1;
     let segment = &segments[number];
@@ -458,17 +491,11 @@ pub(super) fn read_one<R>(inner: &Inner, sequence: u64, read: impl Fn(&DecodedEv
     let (start, end) = places[0];
     let most = crate::event::PAYLOAD_BYTES_MAX_LIMIT as u64 + (1 << 20);
     let mut bytes = vec![0; end.saturating_sub(start).min(most) as usize];
-    let read_bytes = place.file.read_at(&mut bytes, start)?;
-    let bytes = &bytes[..read_bytes];
-    let Some(peek) = frame::peek(bytes).filter(|peek| peek.length <= bytes.len()) else {
-        return Err(place.damage(start, sequence, "no frame stands here"));
-    };
-    let event = frame::decode_event(&bytes[..peek.length], place.seed(&index, start), inner.tag, true)
-        .map_err(|malformed| damaged(segment.data.path(), start, sequence, malformed))?;
-    if event.sequence != sequence {
-        return Err(place.damage(start, sequence, "another event stands here"));
-    }
-    Ok(read(&event))
+    let filled = place.file.read_at(&mut bytes, start)?;
+    bytes.truncate(filled);
+    let event = place.event(&index, &bytes, start, sequence)?;
+    let answer = read(&place, &event);
+    Ok((answer, bytes))
 }
 
 /// The first visible sequence whose time is at or after `time_us`. Times never decrease along the sequence.

@@ -42,6 +42,15 @@ impl Index {
         }
     }
 
+    /// The newest events of an entity below ordinal `to` that the region's scope and kind match, ascending. About `most` of the
+    /// entity's events are looked at; every match from the ordinal returned on was found.
+    pub fn newest_of(&self, entity: &[u8], region: &Region, to: u32, most: usize, found: &mut Vec<u32>) -> Result<u32> {
+        match self {
+            Index::Memory(index) => Ok(index.newest_of(entity, region, to, most, found)),
+            Index::Sealed(index) => index.newest_of(entity, region, to, most, found),
+        }
+    }
+
     /// Where events begin and where the frames after them do.
     pub fn places(&self, ordinals: &[u32], places: &mut Vec<(u64, u64)>) -> Result<()> {
         match self {
@@ -88,6 +97,7 @@ impl Index {
     }
 
     /// Appends the ordinals from `from` on whose key has that hash, ascending; also those of cancelled events.
+    #[allow(dead_code, reason = "the append path comes with fences")]
     pub fn find_keys(&self, hash: u64, from: u32, found: &mut Vec<u32>) -> Result<()> {
         match self {
             Index::Memory(index) => {
@@ -105,6 +115,7 @@ impl Index {
     }
 
     /// How many events have a key.
+    #[allow(dead_code, reason = "the append path comes with fences")]
     pub fn key_count(&self) -> u64 {
         match self {
             Index::Memory(index) => index.key_count(),
@@ -113,6 +124,7 @@ impl Index {
     }
 
     /// Appends the cancelled ranges in `from..to` (sequences), clipped to it, ascending.
+    #[allow(dead_code, reason = "the append path comes with fences")]
     pub fn cancelled(&self, from: u64, to: u64, found: &mut Vec<(u64, u64)>) -> Result<()> {
         match self {
             Index::Memory(index) => {
@@ -124,6 +136,7 @@ impl Index {
     }
 
     /// The event was cancelled.
+    #[allow(dead_code, reason = "the append path comes with fences")]
     pub fn is_cancelled(&self, sequence: u64) -> Result<bool> {
         match self {
             Index::Memory(index) => Ok(index.is_cancelled(sequence)),

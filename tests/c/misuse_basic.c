@@ -31,7 +31,12 @@ static void every_store_call(batpak_store_t *store, batpak_status_t expected) {
     batpak_checkpoint_t *checkpoint = (batpak_checkpoint_t *)&item;
     batpak_checkpoint_list_t *list = (batpak_checkpoint_list_t *)&item;
     batpak_worker_t *worker = (batpak_worker_t *)&item;
-    uint8_t id[16];
+    batpak_batch_t *batch = (batpak_batch_t *)&item, *by_id = (batpak_batch_t *)&item;
+    batpak_entity_list_t *entities = (batpak_entity_list_t *)&item;
+    batpak_entity_head_t head;
+    uint64_t sequence;
+    uint8_t id[16] = {0};
+    int32_t fd;
 
     CHECK_OK(batpak_append_init(&item, sizeof item, &error), error);
     CHECK_OK(batpak_store_stats_init(&stats, sizeof stats, &error), error);
@@ -42,8 +47,16 @@ static void every_store_call(batpak_store_t *store, batpak_status_t expected) {
     CHECK_STATUS(batpak_store_append_one(store, "e", 1, "s", 1, 0x1001, "", 0, NULL, &error), expected, error);
     CHECK_STATUS(batpak_store_sync(store, &error), expected, error);
     CHECK_STATUS(batpak_store_watermarks(store, &marks, &error), expected, error);
+    CHECK_STATUS(batpak_store_wait(store, BATPAK_WATERMARK_VISIBLE, 0, 0, &error), expected, error);
+    CHECK_STATUS(batpak_store_wait(store, BATPAK_WATERMARK_DURABLE, UINT64_MAX, -1, &error), expected, error);
+    CHECK_STATUS(batpak_store_durable_fd(store, &fd, &error), expected, error);
     CHECK_STATUS(batpak_store_stats(store, &stats, &error), expected, error);
     CHECK_STATUS(batpak_store_id(store, id, &error), expected, error);
+    CHECK_STATUS(batpak_store_get(store, 0, &batch, &error), expected, error);
+    CHECK_STATUS(batpak_store_get_by_id(store, id, &by_id, &error), expected, error);
+    CHECK_STATUS(batpak_store_first_sequence(store, &sequence, &error), expected, error);
+    CHECK_STATUS(batpak_store_entity_head(store, "e", 1, &head, &error), expected, error);
+    CHECK_STATUS(batpak_store_entities(store, NULL, 0, NULL, 0, 1, &entities, &error), expected, error);
     CHECK_STATUS(batpak_cursor_open(store, NULL, NULL, &cursor, &error), expected, error);
     CHECK_STATUS(batpak_checkpoint_load(store, "c", 1, &checkpoint, &error), expected, error);
     CHECK_STATUS(batpak_checkpoint_save(store, "c", 1, NULL, 0, &error), expected, error);
@@ -52,15 +65,19 @@ static void every_store_call(batpak_store_t *store, batpak_status_t expected) {
     CHECK_STATUS(batpak_worker_start(store, NULL, NULL, handle, &freed, count_free, &worker, &error), expected, error);
     /* Handles are NULL on failure, also when the failure is another parameter's. */
     CHECK(cursor == NULL && checkpoint == NULL && list == NULL && worker == NULL);
+    CHECK(batch == NULL && by_id == NULL && entities == NULL);
 }
 
 static void every_cursor_call(batpak_cursor_t *cursor, batpak_status_t expected) {
     batpak_batch_t *batch = (batpak_batch_t *)&error;
+    batpak_gap_list_t *gaps = (batpak_gap_list_t *)&error;
     batpak_cursor_position_t position;
     uint64_t number;
     int32_t fd;
     CHECK_STATUS(batpak_cursor_poll(cursor, 1, 0, 0, &batch, &error), expected, error);
     CHECK(batch == NULL);
+    CHECK_STATUS(batpak_cursor_take_gaps(cursor, &gaps, &error), expected, error);
+    CHECK(gaps == NULL);
     CHECK_STATUS(batpak_cursor_checkpoint(cursor, &error), expected, error);
     CHECK_STATUS(batpak_cursor_checkpoint_at(cursor, 0, &error), expected, error);
     CHECK_STATUS(batpak_cursor_rewind(cursor, &error), expected, error);
@@ -91,6 +108,10 @@ static void every_delivery_call(batpak_delivery_t *delivery) {
     size_t len = 7;
     CHECK(batpak_delivery_checkpoint_id(delivery, &len) == NULL && len == 0);
     CHECK(batpak_delivery_attempt(delivery) == 0);
+    uint64_t dropped = 7;
+    CHECK(batpak_delivery_gaps(delivery, NULL, NULL) == NULL);
+    len = 7;
+    CHECK(batpak_delivery_gaps(delivery, &len, &dropped) == NULL && len == 0 && dropped == 0);
     CHECK(batpak_delivery_store(delivery) == NULL && batpak_delivery_batch(delivery) == NULL);
     REFUSED(batpak_delivery_idempotency_key(delivery, 0, 0, key, &error));
     REFUSED(batpak_delivery_set_done(delivery, 0, &error));
@@ -103,6 +124,9 @@ static void getters_of_nothing(void *nothing) {
     CHECK(batpak_batch_events(nothing, &n) == NULL && n == 0);
     CHECK(batpak_batch_events(nothing, NULL) == NULL);
     CHECK(batpak_batch_retain(nothing) == NULL);
+    n = 7;
+    CHECK(batpak_gap_list_gaps(nothing, &n) == NULL && n == 0 && batpak_gap_list_gaps(nothing, NULL) == NULL);
+    CHECK(batpak_gap_list_dropped(nothing) == 0);
     CHECK(batpak_checkpoint_started(nothing) == 0 && batpak_checkpoint_position(nothing) == BATPAK_NO_SEQUENCE);
     CHECK(batpak_checkpoint_scanned(nothing) == 0);
     CHECK(batpak_checkpoint_position_id(nothing, id) == 0 && batpak_checkpoint_position_id(nothing, NULL) == 0);
@@ -110,12 +134,16 @@ static void getters_of_nothing(void *nothing) {
     CHECK(batpak_checkpoint_region_identity(nothing, &n) == NULL && n == 0);
     CHECK(batpak_checkpoint_region_identity(nothing, NULL) == NULL);
     CHECK(batpak_checkpoint_list_count(nothing) == 0 && batpak_checkpoint_list_id(nothing, 0, NULL) == NULL);
+    CHECK(batpak_entity_list_entities(nothing, &n) == NULL && n == 0);
+    CHECK(batpak_entity_list_entities(nothing, NULL) == NULL);
     CHECK(batpak_error_os_errno(nothing) == 0 && batpak_error_is_retryable(nothing) == 0);
     CHECK(batpak_error_is_fatal(nothing) == 0 && batpak_error_message(nothing, NULL) != NULL);
     CHECK(batpak_error_detail(nothing, "path", 4, &n) == NULL && n == 0);
     batpak_batch_free(nothing);
+    batpak_gap_list_free(nothing);
     batpak_checkpoint_free(nothing);
     batpak_checkpoint_list_free(nothing);
+    batpak_entity_list_free(nothing);
     batpak_cursor_free(nothing);
     batpak_worker_free(nothing);
     batpak_store_free(nothing);
@@ -204,8 +232,22 @@ static void null_parameters(batpak_store_t *store) {
     REFUSED(batpak_store_append(store, &item, 1, NULL, NULL, &error));
 
     REFUSED(batpak_store_watermarks(store, NULL, &error));
+    REFUSED(batpak_store_wait(store, 0, 0, 0, &error));
+    REFUSED(batpak_store_wait(store, 3, 0, 0, &error));
+    REFUSED(batpak_store_wait(store, BATPAK_WATERMARK_VISIBLE, 0, -2, &error));
+    REFUSED(batpak_store_durable_fd(store, NULL, &error));
     REFUSED(batpak_store_stats(store, NULL, &error));
     REFUSED(batpak_store_id(store, NULL, &error));
+    REFUSED(batpak_store_get(store, 0, NULL, &error));
+    REFUSED(batpak_store_get_by_id(store, NULL, &(batpak_batch_t *){NULL}, &error));
+    REFUSED(batpak_store_get_by_id(store, (const uint8_t *)"0123456789abcdef", NULL, &error));
+    REFUSED(batpak_store_first_sequence(store, NULL, &error));
+    REFUSED(batpak_store_entity_head(store, "e", 1, NULL, &error));
+    REFUSED(batpak_store_entity_head(store, NULL, 1, &(batpak_entity_head_t){0}, &error));
+    REFUSED(batpak_store_entities(store, NULL, 0, NULL, 0, 1, NULL, &error));
+    REFUSED(batpak_store_entities(store, NULL, 1, NULL, 0, 1, &(batpak_entity_list_t *){NULL}, &error));
+    REFUSED(batpak_store_entities(store, NULL, 0, NULL, 1, 1, &(batpak_entity_list_t *){NULL}, &error));
+    REFUSED(batpak_store_entities(store, NULL, 0, NULL, 0, 0, &(batpak_entity_list_t *){NULL}, &error));
     REFUSED(batpak_region_identity(NULL, NULL, 0, NULL, &error));
     REFUSED(batpak_region_identity(NULL, (char[4]){0}, 4, &n, &error));
     REFUSED(batpak_cursor_open(store, NULL, NULL, NULL, &error));
@@ -226,6 +268,7 @@ static void null_parameters(batpak_store_t *store) {
     REFUSED(batpak_cursor_position(cursor, NULL, &error));
     REFUSED(batpak_cursor_next_sequence(cursor, NULL, &error));
     REFUSED(batpak_cursor_lag(cursor, NULL, &error));
+    REFUSED(batpak_cursor_take_gaps(cursor, NULL, &error));
     REFUSED(batpak_cursor_notify_fd(cursor, NULL, &error));
     REFUSED(batpak_cursor_seek(cursor, BATPAK_NO_SEQUENCE, &error));
     batpak_cursor_free(cursor);
@@ -374,6 +417,9 @@ static void extreme_lengths(batpak_store_t *store) {
     CHECK_STATUS(batpak_store_append_one(store, "e", 1, "s", 1, 0x1001, "", SIZE_MAX / 2, NULL, &error),
                  BATPAK_E_PAYLOAD_TOO_LARGE, error);
     REFUSED(batpak_store_append(store, &item, SIZE_MAX, NULL, NULL, &error));
+    REFUSED(batpak_store_entities(store, "e", SIZE_MAX, NULL, 0, 1, &(batpak_entity_list_t *){NULL}, &error));
+    REFUSED(batpak_store_entities(store, NULL, 0, "e", SIZE_MAX, 1, &(batpak_entity_list_t *){NULL}, &error));
+    REFUSED(batpak_store_entity_head(store, "e", SIZE_MAX, &(batpak_entity_head_t){0}, &error));
     item.causes = (const uint8_t *)letters, item.cause_count = SIZE_MAX;
     REFUSED(batpak_store_append(store, &item, 1, NULL, NULL, &error));
     item.cause_count = 65;

@@ -29,11 +29,14 @@ static void appends_and_reads(batpak::store &store) {
     batpak::new_event second{"user:2", "web", 0x1002, "second", 7, {batpak::detail::id_of(receipt.id)}, {}, {}};
     batpak::new_event third{"user:1", "app", 0x2001, "third", 0, {}, {0}, {}};
     CHECK(store.append({second, third}, batpak::durability::process).size() == 2);
+    CHECK(!store.wait(batpak::watermark::visible, 4, std::chrono::milliseconds(1)));
+    CHECK(store.wait(batpak::watermark::durable, 3) && store.durable_fd() >= 0);
     store.sync();
     CHECK(store.watermarks().durable == 3 && store.stats().appended == 3);
 
-    batpak::cursor cursor(store);
+    batpak::cursor cursor(store, {}, {}, 8);
     auto batch = cursor.poll(10);
+    CHECK(cursor.take_gaps().gaps.empty() && cursor.take_gaps().dropped == 0);
     CHECK(batch && batch->size() == 3);
     std::string payloads;
     for (const batpak::event event : *batch) {
@@ -46,6 +49,16 @@ static void appends_and_reads(batpak::store &store) {
     CHECK(event.entity() == "user:2" && event.scope() == "web" && event.kind() == 0x1002 && !event.is_erased());
     CHECK(event.cause_count() == 1 && event.cause(0) == (*batch)[0].id());
     CHECK((*batch)[2].prev_sequence() == 0u && (*batch)[2].cause(0) == event.id());
+
+    CHECK(store.read(1)->size() == 1 && (*store.read(1))[0].payload() == "second" && !store.read(3));
+    CHECK((*store.read(event.id()))[0].sequence() == 1 && !store.read(batpak::id{}) && store.first_sequence() == 0);
+    CHECK(store.head("user:1")->clock == 1 && store.head("user:1")->last_sequence == 2 && !store.head("nobody"));
+
+    const auto users = store.entities("user", "user:1", 9);
+    CHECK(users.size() == 1 && users[0].name == "user:2" && users[0].clock == 0 && users[0].last_sequence == 1);
+    CHECK(store.entities({}, {}, 1)[0].name == "user:1" && store.entities("nobody", {}, 1).empty());
+    batpak::cursor backward(store, batpak::region(), batpak::direction::backward);
+    CHECK((*backward.poll(1))[0].sequence() == 2 && backward.poll(9, batpak::forever)->size() == 2 && !backward.poll(1));
 
     batpak_status_t status = BATPAK_OK;
     CHECK(!cursor.poll(1, std::chrono::milliseconds(1), 0, &status) && status == BATPAK_TIMEOUT);
@@ -115,8 +128,9 @@ static void a_worker_handles(batpak::store &store) {
     std::uint64_t events = 0;
     batpak::worker_options options;
     options.checkpoint_id = "worker";
+    options.gap_capacity = 8;
     batpak::worker worker(store, batpak::region(), options, [&, witness](batpak::delivery &delivery) {
-        CHECK(delivery.checkpoint_id() == "worker" && delivery.attempt() == 1);
+        CHECK(delivery.checkpoint_id() == "worker" && delivery.attempt() == 1 && delivery.gaps().gaps.empty());
         CHECK(delivery.idempotency_key(0, 0) != delivery.idempotency_key(0, 1));
         for (const auto event : delivery.events()) {
             events += event.payload().size() > 0;

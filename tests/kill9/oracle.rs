@@ -326,7 +326,7 @@ fn see(event: Event<'_>) -> Option<Seen> {
 
 /// Reads to the end: from the checkpoint of the id, or from the beginning.
 fn read(store: &Store, id: Option<&str>, mut each: impl FnMut(Event<'_>)) -> batpak::Result<()> {
-    let options = CursorOptions { checkpoint_id: id.map(str::to_owned) };
+    let options = CursorOptions { checkpoint_id: id.map(str::to_owned), ..CursorOptions::default() };
     let cursor = Cursor::open(store, Region::all(), &options)?;
     while let Polled::Batch(batch) = cursor.poll(1000, 0, PollTimeout::Never)? {
         batch.iter().for_each(&mut each);

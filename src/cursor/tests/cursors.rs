@@ -254,6 +254,18 @@ fn an_idle_consumer_saves_its_scan_when_a_segment_seals_and_at_close() {
     drop(cursor);
 }
 
+/// Guards: segments that sealed before the consumer was there, or between its look and its save, were taken for looked after: the
+/// checkpoint stayed behind them until the next seal.
+#[test]
+fn an_idle_consumer_saves_its_scan_of_segments_that_sealed_before() {
+    let store = new_store();
+    append_until_sealed(&store, "common");
+    append_until_sealed(&store, "common");
+    let cursor = Cursor::open(&store, Region::all().with_entity("rare"), &with_checkpoint("c")).unwrap();
+    assert_eq!(poll(&cursor, 9), []);
+    assert_eq!(checkpoint::load(&store, "c").unwrap().scanned, store.watermarks().visible);
+}
+
 #[test]
 fn a_refresh_never_commits_what_was_only_delivered() {
     let store = new_store();
