@@ -4,6 +4,7 @@
  * key in another's undecided fence is E_FENCE_PENDING." And visible "never passes the start of an undecided fence". */
 #include "writers.h"
 
+#include <poll.h>
 #include <sys/mman.h>
 
 #define KEY "0123456789abcdef"
@@ -206,9 +207,9 @@ static void appends_under_a_fence_are_not_synced_its_commit_is(void) {
 }
 
 /* The events of a fence may be durable, by the syncs of others, while its commit is not. A sync, a checkpoint or a duplicate that is asked
- * to survive a power loss waits for the commit: a power loss before it would cancel the fence. */
+ * to survive a power loss, and a wait for durable, wait for the commit: a power loss before it would cancel the fence. */
 static void what_is_acknowledged_as_durable_has_a_durable_commit(void) {
-    for (int way = 0; way < 4; way++) {
+    for (int way = 0; way < 6; way++) {
         char *dir = make_dir();
         batpak_store_t *store = open_store(dir);
         batpak_append_t item = keyed(item_of("f", "0"), KEY);
@@ -228,10 +229,21 @@ static void what_is_acknowledged_as_durable_has_a_durable_commit(void) {
         } else if (way == 1) {
             receipt = append_as(store, item, BATPAK_DURABILITY_STORAGE);
             CHECK(receipt.flags == BATPAK_RECEIPT_DUPLICATE && receipt.durability == BATPAK_DURABILITY_STORAGE);
+        } else if (way == 2) {
+            CHECK_OK(batpak_store_wait(store, BATPAK_WATERMARK_DURABLE, 2, SOON_MS, &error), error);
+        } else if (way == 3) { /* by the helper thread */
+            int32_t fd = -1;
+            batpak_status_t status;
+            CHECK_OK(batpak_store_durable_fd(store, &fd, &error), error);
+            while ((status = batpak_store_wait(store, BATPAK_WATERMARK_DURABLE, 2, 0, &error)) == BATPAK_TIMEOUT) {
+                struct pollfd readable = {.fd = fd, .events = POLLIN};
+                CHECK(poll(&readable, 1, SOON_MS) == 1);
+            }
+            CHECK_OK(status, error);
         } else {
             batpak_cursor_t *cursor = open_cursor(store, NULL, "reader");
             EXPECT_NEXT(cursor, 10, 0, 1);
-            CHECK_OK(way == 2 ? batpak_cursor_checkpoint(cursor, &error) : batpak_cursor_checkpoint_at(cursor, 0, &error), error);
+            CHECK_OK(way == 4 ? batpak_cursor_checkpoint(cursor, &error) : batpak_cursor_checkpoint_at(cursor, 0, &error), error);
             close_cursor(cursor);
         }
         CHECK_EQUAL(stats_of(store).syncs, syncs + 1);
