@@ -303,6 +303,25 @@ struct store_options {
     std::function<void(std::uint32_t, std::string_view, std::string_view)> log;
 };
 
+/// What must be true of an entity for an append to happen; at first, nothing.
+class expected {
+public:
+    constexpr expected() noexcept = default;
+    static constexpr expected any() noexcept { return {}; }
+    static constexpr expected no_stream() noexcept { return {BATPAK_EXPECT_NO_STREAM, 0}; }
+    /// The entity's last event has this clock.
+    static constexpr expected exact(std::uint64_t clock) noexcept { return {BATPAK_EXPECT_EXACT, clock}; }
+
+    constexpr std::uint32_t match() const noexcept { return match_; }
+    constexpr std::uint64_t clock() const noexcept { return clock_; }
+
+private:
+    constexpr expected(std::uint32_t match, std::uint64_t clock) noexcept : match_(match), clock_(clock) {}
+
+    std::uint32_t match_ = BATPAK_EXPECT_ANY;
+    std::uint64_t clock_ = 0;
+};
+
 /// An event to append. Views are borrowed during the append.
 struct new_event {
     std::string_view entity;
@@ -314,7 +333,51 @@ struct new_event {
     /// Indexes of earlier items of the batch.
     std::vector<std::uint32_t> batch_causes;
     std::optional<id> correlation_id;
+    /// Idempotency key: 16 to 64 bytes, or none when nothing is given.
+    std::string_view key = {};
+    batpak::expected expected = {};
 };
+
+namespace detail {
+
+inline void fill(batpak_append_t &item, const new_event &event) {
+    item = batpak_append_t();
+    item.struct_size = sizeof item;
+    item.kind = event.kind;
+    item.schema = event.schema;
+    item.entity = event.entity.data();
+    item.entity_len = event.entity.size();
+    item.scope = event.scope.data();
+    item.scope_len = event.scope.size();
+    item.payload = event.payload.data();
+    item.payload_len = event.payload.size();
+    item.causes = event.causes.empty() ? nullptr : event.causes.front().data();
+    item.cause_count = event.causes.size();
+    item.batch_causes = event.batch_causes.data();
+    item.batch_cause_count = event.batch_causes.size();
+    item.correlation_id = event.correlation_id ? event.correlation_id->data() : nullptr;
+    item.key = event.key.data();
+    item.key_len = event.key.size();
+    item.expected = event.expected.match();
+    item.expected_clock = event.expected.clock();
+}
+
+/// Runs an append of the events: call(items, n, options, receipts, err).
+template <class Call>
+std::vector<batpak_receipt_t> append(const std::vector<new_event> &events, durability asked, Call &&call) {
+    std::vector<batpak_append_t> items(events.size());
+    for (std::size_t i = 0; i < items.size(); ++i) {
+        fill(items[i], events[i]);
+    }
+    batpak_append_options_t options;
+    check([&](auto err) { return batpak_append_options_init(&options, sizeof options, err); });
+    options.durability = static_cast<std::uint32_t>(asked);
+    std::vector<batpak_receipt_t> receipts(items.size());
+    check([&](auto err) { return call(items.data(), items.size(), &options, receipts.data(), err); });
+    return receipts;
+}
+
+} // namespace detail
 
 /// The clock and the sequence of an entity's last event.
 struct entity_head {
@@ -406,18 +469,9 @@ public:
     /// Appends all events or none.
     std::vector<batpak_receipt_t> append(const std::vector<new_event> &events,
                                          durability asked = durability::by_default) {
-        std::vector<batpak_append_t> items(events.size());
-        for (std::size_t i = 0; i < items.size(); ++i) {
-            fill(items[i], events[i]);
-        }
-        batpak_append_options_t options;
-        detail::check([&](auto err) { return batpak_append_options_init(&options, sizeof options, err); });
-        options.durability = static_cast<std::uint32_t>(asked);
-        std::vector<batpak_receipt_t> receipts(items.size());
-        detail::check([&](auto err) {
-            return batpak_store_append(get(), items.data(), items.size(), &options, receipts.data(), err);
+        return detail::append(events, asked, [&](auto items, auto n, auto options, auto receipts, auto err) {
+            return batpak_store_append(get(), items, n, options, receipts, err);
         });
-        return receipts;
     }
 
     /// Appends one event, with the store's durability.
@@ -500,23 +554,6 @@ public:
     }
 
 private:
-    static void fill(batpak_append_t &item, const new_event &event) {
-        item = batpak_append_t();
-        item.struct_size = sizeof item;
-        item.kind = event.kind;
-        item.schema = event.schema;
-        item.entity = event.entity.data();
-        item.entity_len = event.entity.size();
-        item.scope = event.scope.data();
-        item.scope_len = event.scope.size();
-        item.payload = event.payload.data();
-        item.payload_len = event.payload.size();
-        item.causes = event.causes.empty() ? nullptr : event.causes.front().data();
-        item.cause_count = event.causes.size();
-        item.batch_causes = event.batch_causes.data();
-        item.batch_cause_count = event.batch_causes.size();
-        item.correlation_id = event.correlation_id ? event.correlation_id->data() : nullptr;
-    }
     void close_quietly() noexcept {
         if (handle_) {
             batpak_store_close(handle_.get(), -1, nullptr);
@@ -524,6 +561,55 @@ private:
     }
 
     detail::owner<batpak_store_t, batpak_store_free> handle_;
+};
+
+/// Events that become visible at once, or never: any thread. Its destructor cancels what was not committed.
+class fence {
+public:
+    /// A timeout of zero is the default, 10 seconds.
+    explicit fence(store &store, std::chrono::milliseconds timeout = {}) {
+        batpak_fence_options_t options;
+        detail::check([&](auto err) { return batpak_fence_options_init(&options, sizeof options, err); });
+        if (timeout.count() != 0) {
+            // What does not fit is too long, and so refused.
+            const bool fits = timeout.count() > 0 && timeout.count() < UINT32_MAX;
+            options.timeout_ms = fits ? static_cast<std::uint32_t>(timeout.count()) : UINT32_MAX;
+        }
+        batpak_fence_t *handle = nullptr;
+        detail::check([&](auto err) { return batpak_fence_begin(store.get(), &options, &handle, err); });
+        handle_.reset(handle);
+    }
+
+    batpak_fence_t *get() const noexcept { return handle_.get(); }
+
+    /// Appends all events or none. Nothing is promised before the commit.
+    std::vector<batpak_receipt_t> append(const std::vector<new_event> &events) {
+        const auto call = [&](auto items, auto n, auto options, auto receipts, auto err) {
+            return batpak_fence_append(get(), items, n, options, receipts, err);
+        };
+        return detail::append(events, durability::by_default, call);
+    }
+    batpak_receipt_t append(std::string_view entity, std::string_view scope, std::uint32_t kind,
+                            std::string_view payload) {
+        new_event event;
+        event.entity = entity;
+        event.scope = scope;
+        event.kind = kind;
+        event.payload = payload;
+        return append({event}).front();
+    }
+    /// Makes the events visible, as durable as asked. Again is fine.
+    void commit(durability asked = durability::by_default) {
+        detail::check(
+            [&](auto err) { return batpak_fence_commit(get(), static_cast<std::uint32_t>(asked), err); });
+    }
+    /// Hides the events for ever. Again is fine.
+    void cancel() {
+        detail::check([&](auto err) { return batpak_fence_cancel(get(), err); });
+    }
+
+private:
+    detail::owner<batpak_fence_t, batpak_fence_free> handle_;
 };
 
 /// Which way a cursor reads.

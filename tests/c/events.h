@@ -357,7 +357,7 @@ static inline int run_process(void (*run)(void *), void *argument) {
     CHECK(child >= 0);
     if (child == 0) {
         run(argument);
-        _exit(0);
+        end_forked();
     }
     CHECK(waitpid(child, &status, 0) == child);
     return status;

@@ -103,7 +103,7 @@ int main(void) {
         CHECK(child >= 0);
         if (child == 0) {
             in_the_child(own);
-            _exit(0);
+            end_forked();
         }
         CHECK(waitpid(child, &status, 0) == child);
         CHECK(status == 0);

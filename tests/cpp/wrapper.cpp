@@ -22,6 +22,8 @@ static batpak::error thrown_by(Call call) {
 
 static_assert(!std::is_copy_constructible_v<batpak::store> && std::is_nothrow_move_constructible_v<batpak::store>, "");
 static_assert(!std::is_copy_constructible_v<batpak::batch> && std::is_nothrow_move_constructible_v<batpak::cursor>, "");
+static_assert(!std::is_copy_constructible_v<batpak::fence> && std::is_nothrow_move_constructible_v<batpak::fence>, "");
+static_assert(!std::is_copy_assignable_v<batpak::fence> && std::is_nothrow_move_assignable_v<batpak::fence>, "");
 static_assert(std::is_copy_constructible_v<batpak::error>, "exceptions are copied");
 
 static void appends_and_reads(batpak::store &store) {
@@ -167,7 +169,116 @@ static void wakes_and_interrupts(batpak::store &store) {
     CHECK(witness.use_count() == 1);
 }
 
+// All visible payloads of an entity, each with a space behind it.
+static std::string payloads_of(batpak::store &store, const char *entity) {
+    batpak::cursor cursor(store, batpak::region().entity(entity));
+    std::string payloads;
+    while (const auto batch = cursor.poll(100)) {
+        for (const auto event : *batch) {
+            payloads += event.payload();
+            payloads += ' ';
+        }
+    }
+    return payloads;
+}
+
+static batpak::new_event event_of(std::string_view entity, std::string_view payload) {
+    batpak::new_event event;
+    event.entity = entity;
+    event.scope = "s";
+    event.kind = 0x1001;
+    event.payload = payload;
+    return event;
+}
+
+static void appends_on_conditions() {
+    char *dir = make_dir();
+    {
+        batpak::store store(dir);
+        auto first = event_of("a", "0"), second = event_of("a", "1");
+        first.expected = batpak::expected::no_stream();
+        first.key = "0123456789abcdef";
+        second.expected = batpak::expected::exact(0);
+        const auto receipts = store.append({first, second});
+        CHECK(receipts[0].clock == 0 && receipts[1].clock == 1);
+        const auto mismatch = thrown_by([&] { store.append({event_of("b", "x"), second}); });
+        CHECK(mismatch.code() == BATPAK_E_EXPECTED_STATE && mismatch.detail("index") == "1");
+        CHECK(mismatch.detail("expected") == "0" && mismatch.detail("actual") == "1");
+        // A retry is answered by its key, whatever it expects.
+        const auto again = store.append({first});
+        CHECK(again[0].flags == BATPAK_RECEIPT_DUPLICATE && again[0].sequence == receipts[0].sequence);
+        first.payload = "other";
+        const auto conflict = thrown_by([&] { store.append({first}); });
+        CHECK(conflict.code() == BATPAK_E_IDEMPOTENCY_CONFLICT && conflict.detail("difference") == "payload");
+        // A key that is given and empty is a mistake, not "none".
+        second.key = "";
+        CHECK(thrown_by([&] { store.append({second}); }).code() == BATPAK_E_KEY_LENGTH);
+        second.key = {};
+        second.expected = batpak::expected::any();
+        store.append({second});
+        CHECK(payloads_of(store, "a") == "0 1 1 ");
+    }
+    remove_dir(dir);
+}
+
+static void fences_are_committed_or_gone() {
+    char *dir = make_dir();
+    {
+        batpak::store store(dir);
+        batpak::fence committed(store);
+        const auto receipt = committed.append("a", "s", 0x1001, "0");
+        CHECK(receipt.sequence == 0 && receipt.durability == BATPAK_DURABILITY_DEFAULT);
+        CHECK(committed.append({event_of("a", "1"), event_of("b", "0")})[0].clock == 1);
+        CHECK(payloads_of(store, "a").empty());
+        const auto fenced = thrown_by([&] { store.append("a", "s", 0x1001, "x"); });
+        CHECK(fenced.code() == BATPAK_E_STREAM_FENCED && fenced.is_retryable() && fenced.detail("entity") == "a");
+        committed.commit(batpak::durability::process);
+        committed.commit();
+        CHECK(payloads_of(store, "a") == "0 1 ");
+        CHECK(thrown_by([&] { committed.cancel(); }).code() == BATPAK_E_FENCE_DECIDED);
+
+        batpak::fence cancelled(store);
+        cancelled.append("a", "s", 0x1001, "x");
+        cancelled.cancel();
+        cancelled.cancel();
+        CHECK(thrown_by([&] { cancelled.commit(); }).code() == BATPAK_E_FENCE_DECIDED);
+
+        // What leaves a scope undecided is cancelled, also by an exception.
+        try {
+            batpak::fence left(store, std::chrono::minutes(1));
+            left.append("a", "s", 0x1001, "x");
+            throw std::runtime_error("on the way");
+        } catch (const std::runtime_error &) {
+        }
+        CHECK(store.append("a", "s", 0x1001, "2").clock == 2);
+
+        // A fence that is moved to cancels its own; one that is moved from has none.
+        batpak::fence one(store), other(store);
+        one.append("c", "s", 0x1001, "x");
+        other.append("d", "s", 0x1001, "0");
+        one = std::move(other);
+        CHECK(store.append("c", "s", 0x1001, "0").clock == 0);
+        CHECK(thrown_by([&] { other.commit(); }).code() == BATPAK_E_INVALID_ARGUMENT);
+        batpak::fence last(std::move(one));
+        last.commit();
+        CHECK(payloads_of(store, "d") == "0 " && payloads_of(store, "a") == "0 1 2 ");
+
+        for (const std::chrono::milliseconds timeout : {std::chrono::milliseconds(7200000), std::chrono::milliseconds(-1)}) {
+            CHECK(thrown_by([&] { batpak::fence(store, timeout); }).code() == BATPAK_E_INVALID_ARGUMENT);
+        }
+        batpak::fence brief(store, std::chrono::milliseconds(1));
+        brief.append("e", "s", 0x1001, "x");
+        CHECK(store.wait(batpak::watermark::visible, store.watermarks().appended));
+        CHECK(thrown_by([&] { brief.commit(); }).code() == BATPAK_E_FENCE_EXPIRED);
+        store.close();
+        CHECK(thrown_by([&] { batpak::fence late(store); }).code() == BATPAK_E_CLOSED);
+    }
+    remove_dir(dir);
+}
+
 int main() {
+    appends_on_conditions();
+    fences_are_committed_or_gone();
     char *dir = make_dir();
     auto witness = std::make_shared<int>(0);
     {
