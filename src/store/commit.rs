@@ -57,7 +57,7 @@ impl Inner {
             return self.commit(bound);
         }
         let ticket = self.lock_appender().as_ref().map_or(0, |appender| appender.ticket);
-        self.commit_until(bound, ticket)
+        self.commit_ticket(bound, ticket)
     }
 
     /// Makes the segments that were left durable, up to `bound`.
