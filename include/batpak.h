@@ -28,7 +28,7 @@
  * success and for the positive statuses, an error object on failure, which the caller frees with batpak_error_free.
  * Every function can return BATPAK_E_INVALID_ARGUMENT (a parameter is NULL, a handle of the wrong type, or out of
  * range), BATPAK_E_INTERNAL (a defect in the library: only _close and _free are then of use on the object), and,
- * where it takes a store, a cursor or a worker, BATPAK_E_FORKED and BATPAK_E_CLOSED. The comments name the others.
+ * where it takes a store, a fence, a cursor or a worker, BATPAK_E_FORKED and BATPAK_E_CLOSED. The comments name the others.
  *
  * Handles. _close ends the work of an object, can fail, and may be repeated. _free gives the handle back: it takes
  * NULL, never waits, comes in any order, and must be called exactly once per handle. A handle that was freed must not
@@ -36,7 +36,7 @@
  *
  * Threads. Each object's comment says how many threads may use it at once. Functions that can wait say so.
  *
- * Fork. Objects are not inherited: in the child every call on a store, cursor or worker returns BATPAK_E_FORKED, and
+ * Fork. Objects are not inherited: in the child every call on a store, fence, cursor or worker returns BATPAK_E_FORKED, and
  * _free only forgets. A child opens the store anew.
  *
  * Callbacks. They must return normally: to leave one by longjmp, pthread_exit or a C++ exception ends the process.
@@ -119,6 +119,20 @@ extern "C" {
 #define BATPAK_E_SEQUENCE_EXHAUSTED -18
 /** the checkpoint id is not 1 to 200 bytes of [A-Za-z0-9._:-] without a leading dot */
 #define BATPAK_E_CHECKPOINT_ID_INVALID -19
+/** the idempotency key does not have 16 to 64 bytes */
+#define BATPAK_E_KEY_LENGTH -20
+/** the entity is not at the clock that the append expects */
+#define BATPAK_E_EXPECTED_STATE -30
+/** the idempotency key was used for an event with other content */
+#define BATPAK_E_IDEMPOTENCY_CONFLICT -31
+/** the entity belongs to an open fence; try again later */
+#define BATPAK_E_STREAM_FENCED -32
+/** a cause or key names an event of another fence that is not decided; try again later */
+#define BATPAK_E_FENCE_PENDING -33
+/** the fence was cancelled because its time was over */
+#define BATPAK_E_FENCE_EXPIRED -34
+/** the fence was committed or cancelled before */
+#define BATPAK_E_FENCE_DECIDED -35
 /** the store, cursor or worker is closed */
 #define BATPAK_E_CLOSED -40
 /** handlers were still running when close ran into its timeout; call close again */
@@ -191,6 +205,9 @@ typedef int32_t batpak_status_t;
 
 /** A store: one directory, open. Any number of threads may use it at once. */
 typedef struct batpak_store_t batpak_store_t;
+
+/** A group of events that becomes visible at once, or never. Any number of threads may use it at once. */
+typedef struct batpak_fence_t batpak_fence_t;
 
 /**
  * A reader of a region of a store, in order. One thread at a time, checked (BATPAK_E_CONCURRENT); it may move between
@@ -426,6 +443,12 @@ typedef void (*batpak_log_fn)(void *user_data,
 #define BATPAK_DURABILITY_STORAGE 1u
 /** An acknowledged event survives the death of the process (kill -9), not that of the machine. */
 #define BATPAK_DURABILITY_PROCESS 2u
+/** The entity may be at any clock. */
+#define BATPAK_EXPECT_ANY 0u
+/** The entity has no event. */
+#define BATPAK_EXPECT_NO_STREAM 1u
+/** The entity's last event has the clock expected_clock. */
+#define BATPAK_EXPECT_EXACT 2u
 /** In flags of the append options: compute the leaf hashes of the receipts, which takes its time. */
 #define BATPAK_APPEND_LEAF_HASH 1u
 /** In flags of a receipt: the event had been appended before; this is the receipt of then. */
@@ -508,6 +531,20 @@ typedef struct batpak_append_t {
     size_t batch_cause_count;
     /** 16 bytes, or NULL: the correlation id of the first cause, or without causes the event's own id. */
     const uint8_t *correlation_id;
+    /**
+     * Idempotency key: 16 to 64 bytes of the caller's, or NULL for none. An append whose key was used before by an
+     * event of the same content appends nothing and returns the receipt of then, flagged BATPAK_RECEIPT_DUPLICATE;
+     * one of other content is BATPAK_E_IDEMPOTENCY_CONFLICT. Keys are looked at before the expected state.
+     */
+    const void *key;
+    /** Its length in bytes. */
+    size_t key_len;
+    /** A BATPAK_EXPECT_ constant: what must be true of the entity, earlier items of the batch included. */
+    uint32_t expected;
+    /** Zero. */
+    uint32_t reserved0;
+    /** The clock for BATPAK_EXPECT_EXACT; else zero. */
+    uint64_t expected_clock;
     /** Zero. */
     uint64_t reserved[4];
 } batpak_append_t;
@@ -538,7 +575,10 @@ typedef struct batpak_receipt_t {
     uint8_t id[16];
     /** The correlation id. */
     uint8_t correlation_id[16];
-    /** The durability reached: BATPAK_DURABILITY_STORAGE or BATPAK_DURABILITY_PROCESS. */
+    /**
+     * The durability reached: BATPAK_DURABILITY_STORAGE or BATPAK_DURABILITY_PROCESS; 0 under a fence, whose commit
+     * decides.
+     */
     uint32_t durability;
     /** BATPAK_RECEIPT_DUPLICATE. */
     uint32_t flags;
@@ -683,10 +723,15 @@ batpak_status_t batpak_append_options_init(batpak_append_options_t *options, siz
  *
  * items, n: the events, at least one; each item's struct_size is the distance to the next. options: may be NULL for
  * the defaults. receipts: out; n receipts, or NULL. err: out, may be NULL.
- * A batch that is refused appends nothing; the error's detail "index" names the item.
+ * A batch that is refused appends nothing; the error's detail "index" names the item. Items whose idempotency key was
+ * used before return their receipt of then, flagged, and as durable as asked; the others are appended atomically.
  * Errors: BATPAK_E_COORDINATE_..., BATPAK_E_ENTITY_RESERVED, BATPAK_E_KIND_..., BATPAK_E_PAYLOAD_TOO_LARGE,
- * BATPAK_E_TOO_MANY_CAUSES, BATPAK_E_CAUSE_..., BATPAK_E_BATCH_EMPTY, BATPAK_E_BATCH_TOO_LARGE,
+ * BATPAK_E_TOO_MANY_CAUSES, BATPAK_E_CAUSE_..., BATPAK_E_KEY_LENGTH, BATPAK_E_BATCH_EMPTY, BATPAK_E_BATCH_TOO_LARGE,
  * BATPAK_E_SEQUENCE_EXHAUSTED, BATPAK_E_READ_ONLY, BATPAK_E_POISONED, BATPAK_E_NO_MEMORY: nothing was appended.
+ * BATPAK_E_EXPECTED_STATE: the entity is not where the item expects it, and nothing was appended; the details
+ * "expected" and "actual" are clocks, or "none" for an entity without events. BATPAK_E_IDEMPOTENCY_CONFLICT: the key
+ * belongs to another event, "first", with another "difference". BATPAK_E_STREAM_FENCED, BATPAK_E_FENCE_PENDING: an
+ * open fence owns the entity, or the cause or key; try again once it is decided.
  * BATPAK_E_DISK_FULL, BATPAK_E_IO: nothing was acknowledged. When a write or a sync has failed, further appends are
  * BATPAK_E_POISONED, and once the store is opened again the events are all there or all not.
  * Any thread; with BATPAK_DURABILITY_STORAGE it waits for the disk. On BATPAK_OK the events are as durable as asked.
@@ -759,6 +804,95 @@ batpak_status_t batpak_store_stats(batpak_store_t *store, batpak_store_stats_t *
  * Any thread; never waits. Since 0.1.
  */
 batpak_status_t batpak_store_id(batpak_store_t *store, uint8_t *id, batpak_error_t **err);
+
+/* =================================================================================================================
+ * Fence
+ *
+ * A fence groups events, of any number of appends, that become visible at once when it is committed, or never. It owns
+ * the entities that it appends to: until it is decided, others get BATPAK_E_STREAM_FENCED for them, which they may try
+ * again. Events of others that come after its first one stay hidden meanwhile, so keep fences short. A fence that is
+ * not decided in its time, or when the store is closed or the process dies, is cancelled: its events are hidden for
+ * ever, and its entities are where it found them.
+ */
+
+/** How to begin a fence. */
+typedef struct batpak_fence_options_t {
+    /** sizeof(batpak_fence_options_t). */
+    uint32_t struct_size;
+    /**
+     * How long the fence may stay open, in milliseconds: up to 3600000; 0 for the default, 10000. Then it is cancelled.
+     */
+    uint32_t timeout_ms;
+    /** Zero. */
+    uint64_t reserved[4];
+} batpak_fence_options_t;
+
+/**
+ * Fills fence options with the defaults.
+ *
+ * options: out. size: sizeof(batpak_fence_options_t). err: out, may be NULL.
+ * Any thread; never waits. Since 0.1.
+ */
+batpak_status_t batpak_fence_options_init(batpak_fence_options_t *options, size_t size, batpak_error_t **err);
+
+/**
+ * Begins a fence. Until something is appended under it, it hides nothing and owns nothing.
+ *
+ * options: may be NULL for the defaults. fence: out; to be committed or cancelled, and freed with batpak_fence_free;
+ * NULL on failure. err: out, may be NULL.
+ * Errors: BATPAK_E_INVALID_ARGUMENT, BATPAK_E_READ_ONLY, BATPAK_E_POISONED.
+ * Any thread; never waits. Since 0.1.
+ */
+batpak_status_t batpak_fence_begin(batpak_store_t *store,
+                                   const batpak_fence_options_t *options,
+                                   batpak_fence_t **fence,
+                                   batpak_error_t **err);
+
+/**
+ * Appends events under a fence, all of them or none.
+ *
+ * items, n, receipts: as in batpak_store_append. options: may be NULL; its durability must be 0. err: out, may be NULL.
+ * The receipts say durability 0: nothing is promised before the commit. Expected states and idempotency keys see the
+ * fence's own events.
+ * Errors: those of batpak_store_append; BATPAK_E_FENCE_EXPIRED, BATPAK_E_FENCE_DECIDED: the fence takes nothing more.
+ * Any thread; does not wait for a sync. Nothing is durable on return. Since 0.1.
+ */
+batpak_status_t batpak_fence_append(batpak_fence_t *fence,
+                                    const batpak_append_t *items,
+                                    size_t n,
+                                    const batpak_append_options_t *options,
+                                    batpak_receipt_t *receipts,
+                                    batpak_error_t **err);
+
+/**
+ * Makes all events of a fence visible, at once. A fence that is committed already is BATPAK_OK.
+ *
+ * durability: a BATPAK_DURABILITY_ constant. err: out, may be NULL.
+ * Errors: BATPAK_E_FENCE_EXPIRED, BATPAK_E_FENCE_DECIDED: it was cancelled; BATPAK_E_DISK_FULL: it is still open, try
+ * again; BATPAK_E_IO, BATPAK_E_POISONED: it is decided when the store is opened again, whole.
+ * Any thread; with BATPAK_DURABILITY_STORAGE it waits for the disk. On BATPAK_OK the fence and its events are as durable
+ * as asked; with BATPAK_DURABILITY_PROCESS a power loss may still take them back, all together. Since 0.1.
+ */
+batpak_status_t batpak_fence_commit(batpak_fence_t *fence,
+                                    uint32_t durability,
+                                    batpak_error_t **err);
+
+/**
+ * Hides the events of a fence for ever, and puts its entities back to where it found them. A fence that is cancelled
+ * already, or whose time was over, is BATPAK_OK.
+ *
+ * err: out, may be NULL.
+ * Errors: BATPAK_E_FENCE_DECIDED: it was committed.
+ * Any thread; never waits for the disk. Nothing can bring the events back, a crash neither. Since 0.1.
+ */
+batpak_status_t batpak_fence_cancel(batpak_fence_t *fence, batpak_error_t **err);
+
+/**
+ * Gives the handle of a fence back. A fence that is not decided is cancelled.
+ *
+ * fence: may be NULL. Any thread; never waits for the disk. Since 0.1.
+ */
+void batpak_fence_free(batpak_fence_t *fence);
 
 /* =================================================================================================================
  * Region

@@ -82,6 +82,32 @@ pub enum Error {
     #[error("{what} is not supported by this version; {remedy}")]
     Unsupported { what: String, remedy: &'static str },
 
+    /// An idempotency key of the wrong length.
+    #[error("the idempotency key has {length} bytes; give 16 to 64, or none")]
+    KeyLength { length: usize },
+
+    // ---- what the log says against an append -----------------------------------------------------------------------
+    /// The entity is not at the clock that the append expects.
+    #[error("the entity {entity:?} {}, expected {}; read its head and decide anew", at_clock(*actual), no_or_clock(*expected))]
+    ExpectedState { entity: String, expected: Option<u64>, actual: Option<u64> },
+    /// The key was used for another event.
+    #[error(
+        "the idempotency key {key} belongs to {first}, which has another {difference}; use a new key for a new event"
+    )]
+    IdempotencyConflict { key: String, first: String, difference: &'static str },
+    /// The entity belongs to an open fence.
+    #[error("the entity {entity:?} belongs to an open fence; try again once that is committed or cancelled")]
+    StreamFenced { entity: String },
+    /// A cause or a key names an event of another fence that is not decided.
+    #[error("the {what} names event {sequence} of a fence that is not decided; try again once it is")]
+    FencePending { what: &'static str, sequence: u64 },
+    /// The fence's time was over.
+    #[error("the fence was cancelled after its timeout of {timeout_ms} ms; begin a new one and append again")]
+    FenceExpired { timeout_ms: u64 },
+    /// The fence was committed or cancelled before.
+    #[error("the fence was {outcome} already; begin a new one")]
+    FenceDecided { outcome: &'static str },
+
     // ---- state ---------------------------------------------------------------------------------------------------
     /// The store, cursor or worker was closed.
     #[error("the {what} is closed; open a new one")]
@@ -188,6 +214,14 @@ pub enum Error {
     WorkerCrashed { message: String },
 }
 
+fn at_clock(clock: Option<u64>) -> String {
+    clock.map_or_else(|| String::from("has no event"), |clock| format!("is at clock {clock}"))
+}
+
+fn no_or_clock(clock: Option<u64>) -> String {
+    clock.map_or_else(|| String::from("no event"), |clock| format!("clock {clock}"))
+}
+
 impl Error {
     /// The error of an operating-system call on `path`; a full disk or quota gets its own variant.
     pub fn io(operation: &'static str, path: &Path, source: &io::Error) -> Error {
@@ -217,7 +251,9 @@ impl Error {
                 | Error::DiskFull { .. }
                 | Error::CheckpointInUse { .. }
                 | Error::NoMemory { .. }
-        )
+                | Error::StreamFenced { .. }
+                | Error::FencePending { .. }
+        ) || matches!(self, Error::BatchItem { source, .. } if source.is_retryable())
     }
 
     /// The object is of no further use for what was asked; close it.

@@ -5,9 +5,9 @@
 //! 1. A poll starts at the scanned bound, and moves [`Progress`] only after the batch is in hand: a failed poll loses nothing.
 //! 2. Committed moves only after the record is durable ([`Consumer::commit_place`]).
 //! 3. No wake-up is lost: an empty poll clears the descriptor and arms the signal, and only then looks again.
-//! 4. The descriptor is unreadable only between an empty look and the next publication. Whoever finds events after
-//!    clearing it, or moves back to where events are, owes an announcement (`announcement_due`), which the owner
-//!    makes once no lock is held.
+//! 4. The descriptor is unreadable only between an empty look and the next publication. Whoever clears it and does not
+//!    then look and find nothing, or moves back to where events are, owes an announcement (`announcement_due`), which
+//!    the owner makes once no lock is held.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -154,15 +154,17 @@ impl Consumer {
             }
             self.signal.clear_notify();
             self.signal.arm();
+            // Also where the look does not come to an end: what was published before the descriptor was cleared is there unannounced.
+            self.announcement_due = true;
             if interrupted() {
                 self.stand_down();
                 return Ok(Polled::Interrupted);
             }
             if let Some(batch) = self.look(bounds)? {
                 self.stand_down();
-                self.announcement_due = true;
                 return Ok(Polled::Batch(batch));
             }
+            self.announcement_due = false;
             if let Some(nothing) = self.wait(deadline)? {
                 return Ok(nothing);
             }

@@ -271,6 +271,18 @@ impl Details {
                 return self.of(source);
             }
             E::CheckpointIdInvalid { value, reason } => self.add("value", value)?.add("reason", reason)?,
+            E::KeyLength { length } => self.add("length", length)?,
+            E::ExpectedState { entity, expected, actual } => {
+                let text = |clock: &Option<u64>| clock.map_or_else(|| String::from("none"), |clock| clock.to_string());
+                self.add("entity", entity)?.add("expected", text(expected))?.add("actual", text(actual))?
+            }
+            E::IdempotencyConflict { key, first, difference } => {
+                self.add("key", key)?.add("first", first)?.add("difference", difference)?
+            }
+            E::StreamFenced { entity } => self.add("entity", entity)?,
+            E::FencePending { what, sequence } => self.add("what", what)?.add("sequence", sequence)?,
+            E::FenceExpired { timeout_ms } => self.add("timeout_ms", timeout_ms)?,
+            E::FenceDecided { outcome } => self.add("outcome", outcome)?,
             E::Unsupported { what, remedy: _ } => self.add("what", what)?,
             E::Closed { what } | E::Concurrent { what } | E::Forked { what } => self.add("what", what)?,
             E::Busy { handlers, waited_ms } => self.add("handlers", handlers)?.add("waited_ms", waited_ms)?,

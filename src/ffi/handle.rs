@@ -22,6 +22,11 @@ pub struct batpak_store_t {
     _opaque: [u8; 0],
 }
 
+/// A group of events that becomes visible at once, or never. Any number of threads may use it at once.
+pub struct batpak_fence_t {
+    _opaque: [u8; 0],
+}
+
 /// A reader of a region of a store, in order. One thread at a time, checked (BATPAK_E_CONCURRENT); it may move between
 /// threads. Only interrupt, close and free may come from another thread while a call is under way.
 pub struct batpak_cursor_t {

@@ -5,6 +5,7 @@ use std::mem::offset_of;
 
 use super::batch::batpak_event_t;
 use super::cursor::{batpak_cursor_options_t, batpak_cursor_position_t};
+use super::fence::batpak_fence_options_t;
 use super::region::batpak_region_t;
 use super::store::{
     batpak_append_options_t, batpak_append_t, batpak_receipt_t, batpak_store_options_t, batpak_store_stats_t,
@@ -32,7 +33,9 @@ fn lines() -> Vec<String> {
         layout!(batpak_store_options_t: struct_size flags segment_bytes payload_bytes_max key_window durability
             reserved0 clock clock_user_data clock_user_data_free log log_user_data log_user_data_free reserved),
         layout!(batpak_append_t: struct_size kind schema flags entity entity_len scope scope_len payload payload_len
-            causes cause_count batch_causes batch_cause_count correlation_id reserved),
+            causes cause_count batch_causes batch_cause_count correlation_id key key_len expected reserved0
+            expected_clock reserved),
+        layout!(batpak_fence_options_t: struct_size timeout_ms reserved),
         layout!(batpak_append_options_t: struct_size durability flags reserved0 reserved),
         layout!(batpak_receipt_t: sequence clock time_us id correlation_id durability flags leaf_hash reserved),
         layout!(batpak_watermarks_t: appended visible durable reserved),

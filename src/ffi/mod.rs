@@ -47,7 +47,7 @@
 //| success and for the positive statuses, an error object on failure, which the caller frees with batpak_error_free.
 //| Every function can return BATPAK_E_INVALID_ARGUMENT (a parameter is NULL, a handle of the wrong type, or out of
 //| range), BATPAK_E_INTERNAL (a defect in the library: only _close and _free are then of use on the object), and,
-//| where it takes a store, a cursor or a worker, BATPAK_E_FORKED and BATPAK_E_CLOSED. The comments name the others.
+//| where it takes a store, a fence, a cursor or a worker, BATPAK_E_FORKED and BATPAK_E_CLOSED. The comments name the others.
 //|
 //| Handles. _close ends the work of an object, can fail, and may be repeated. _free gives the handle back: it takes
 //| NULL, never waits, comes in any order, and must be called exactly once per handle. A handle that was freed must not
@@ -55,7 +55,7 @@
 //|
 //| Threads. Each object's comment says how many threads may use it at once. Functions that can wait say so.
 //|
-//| Fork. Objects are not inherited: in the child every call on a store, cursor or worker returns BATPAK_E_FORKED, and
+//| Fork. Objects are not inherited: in the child every call on a store, fence, cursor or worker returns BATPAK_E_FORKED, and
 //| _free only forgets. A child opens the store anew.
 //|
 //| Callbacks. They must return normally: to leave one by longjmp, pthread_exit or a C++ exception ends the process.
@@ -83,6 +83,7 @@ mod checkpoint;
 mod cursor;
 mod delivery;
 mod error;
+mod fence;
 mod guard;
 mod handle;
 mod input;

@@ -61,6 +61,21 @@ pub const BATPAK_E_BATCH_TOO_LARGE: i32 = -17;
 pub const BATPAK_E_SEQUENCE_EXHAUSTED: i32 = -18;
 /// the checkpoint id is not 1 to 200 bytes of [A-Za-z0-9._:-] without a leading dot
 pub const BATPAK_E_CHECKPOINT_ID_INVALID: i32 = -19;
+/// the idempotency key does not have 16 to 64 bytes
+pub const BATPAK_E_KEY_LENGTH: i32 = -20;
+
+/// the entity is not at the clock that the append expects
+pub const BATPAK_E_EXPECTED_STATE: i32 = -30;
+/// the idempotency key was used for an event with other content
+pub const BATPAK_E_IDEMPOTENCY_CONFLICT: i32 = -31;
+/// the entity belongs to an open fence; try again later
+pub const BATPAK_E_STREAM_FENCED: i32 = -32;
+/// a cause or key names an event of another fence that is not decided; try again later
+pub const BATPAK_E_FENCE_PENDING: i32 = -33;
+/// the fence was cancelled because its time was over
+pub const BATPAK_E_FENCE_EXPIRED: i32 = -34;
+/// the fence was committed or cancelled before
+pub const BATPAK_E_FENCE_DECIDED: i32 = -35;
 
 /// the store, cursor or worker is closed
 pub const BATPAK_E_CLOSED: i32 = -40;
@@ -213,6 +228,25 @@ pub(super) const ROWS: &[Row] = &[
         "BATPAK_E_CHECKPOINT_ID_INVALID\0",
         "the checkpoint id is not 1 to 200 bytes of [A-Za-z0-9._:-] without a leading dot\0",
     ),
+    row(BATPAK_E_KEY_LENGTH, "BATPAK_E_KEY_LENGTH\0", "the idempotency key does not have 16 to 64 bytes\0"),
+    row(
+        BATPAK_E_EXPECTED_STATE,
+        "BATPAK_E_EXPECTED_STATE\0",
+        "the entity is not at the clock that the append expects\0",
+    ),
+    row(
+        BATPAK_E_IDEMPOTENCY_CONFLICT,
+        "BATPAK_E_IDEMPOTENCY_CONFLICT\0",
+        "the idempotency key was used for an event with other content\0",
+    ),
+    row(BATPAK_E_STREAM_FENCED, "BATPAK_E_STREAM_FENCED\0", "the entity belongs to an open fence; try again later\0"),
+    row(
+        BATPAK_E_FENCE_PENDING,
+        "BATPAK_E_FENCE_PENDING\0",
+        "a cause or key names an event of another fence that is not decided; try again later\0",
+    ),
+    row(BATPAK_E_FENCE_EXPIRED, "BATPAK_E_FENCE_EXPIRED\0", "the fence was cancelled because its time was over\0"),
+    row(BATPAK_E_FENCE_DECIDED, "BATPAK_E_FENCE_DECIDED\0", "the fence was committed or cancelled before\0"),
     row(BATPAK_E_CLOSED, "BATPAK_E_CLOSED\0", "the store, cursor or worker is closed\0"),
     row(
         BATPAK_E_BUSY,
@@ -322,6 +356,13 @@ pub(super) fn of(error: &Error) -> batpak_status_t {
         Error::BatchTooLarge { .. } => BATPAK_E_BATCH_TOO_LARGE,
         Error::SequenceExhausted => BATPAK_E_SEQUENCE_EXHAUSTED,
         Error::CheckpointIdInvalid { .. } => BATPAK_E_CHECKPOINT_ID_INVALID,
+        Error::KeyLength { .. } => BATPAK_E_KEY_LENGTH,
+        Error::ExpectedState { .. } => BATPAK_E_EXPECTED_STATE,
+        Error::IdempotencyConflict { .. } => BATPAK_E_IDEMPOTENCY_CONFLICT,
+        Error::StreamFenced { .. } => BATPAK_E_STREAM_FENCED,
+        Error::FencePending { .. } => BATPAK_E_FENCE_PENDING,
+        Error::FenceExpired { .. } => BATPAK_E_FENCE_EXPIRED,
+        Error::FenceDecided { .. } => BATPAK_E_FENCE_DECIDED,
         Error::Closed { .. } => BATPAK_E_CLOSED,
         Error::Busy { .. } => BATPAK_E_BUSY,
         Error::Concurrent { .. } => BATPAK_E_CONCURRENT,

@@ -21,7 +21,7 @@ use super::status::{BATPAK_OK, batpak_status_t};
 use crate::error::{Error, Result};
 use crate::event::EventId;
 use crate::io::time::WallClock;
-use crate::store::{Durability, LogLevel, LogSink, NewEvent, Receipt, Store, StoreOptions};
+use crate::store::{Durability, Expected, Fence, LogLevel, LogSink, NewEvent, Receipt, Store, StoreOptions};
 
 /// In flags of the store's options: change nothing in the directory; the store must exist.
 pub const BATPAK_STORE_READ_ONLY: u32 = 1u32;
@@ -107,6 +107,13 @@ unsafe impl Versioned for batpak_store_options_t {
     }
 }
 
+/// The entity may be at any clock.
+pub const BATPAK_EXPECT_ANY: u32 = 0u32;
+/// The entity has no event.
+pub const BATPAK_EXPECT_NO_STREAM: u32 = 1u32;
+/// The entity's last event has the clock expected_clock.
+pub const BATPAK_EXPECT_EXACT: u32 = 2u32;
+
 /// One event to append. Texts, payload and arrays are borrowed during the append. In an array of items each has the
 /// same struct_size, which is the distance from one to the next.
 #[derive(Clone, Copy)]
@@ -143,6 +150,18 @@ pub struct batpak_append_t {
     pub batch_cause_count: usize,
     /// 16 bytes, or NULL: the correlation id of the first cause, or without causes the event's own id.
     pub correlation_id: *const u8,
+    /// Idempotency key: 16 to 64 bytes of the caller's, or NULL for none. An append whose key was used before by an
+    /// event of the same content appends nothing and returns the receipt of then, flagged BATPAK_RECEIPT_DUPLICATE;
+    /// one of other content is BATPAK_E_IDEMPOTENCY_CONFLICT. Keys are looked at before the expected state.
+    pub key: *const c_void,
+    /// Its length in bytes.
+    pub key_len: usize,
+    /// A BATPAK_EXPECT_ constant: what must be true of the entity, earlier items of the batch included.
+    pub expected: u32,
+    /// Zero.
+    pub reserved0: u32,
+    /// The clock for BATPAK_EXPECT_EXACT; else zero.
+    pub expected_clock: u64,
     /// Zero.
     pub reserved: [u64; 4],
 }
@@ -169,13 +188,18 @@ unsafe impl Versioned for batpak_append_t {
             batch_causes: std::ptr::null(),
             batch_cause_count: 0,
             correlation_id: std::ptr::null(),
+            key: std::ptr::null(),
+            key_len: 0,
+            expected: BATPAK_EXPECT_ANY,
+            reserved0: 0,
+            expected_clock: 0,
             reserved: [0; 4],
         }
     }
 
     #[inline]
     fn check(&self) -> Result<()> {
-        check_reserved(Self::NAME, &self.reserved, self.flags, 0)
+        check_reserved(Self::NAME, &self.reserved, self.flags | self.reserved0, 0)
     }
 }
 
@@ -237,7 +261,8 @@ pub struct batpak_receipt_t {
     pub id: [u8; 16],
     /// The correlation id.
     pub correlation_id: [u8; 16],
-    /// The durability reached: BATPAK_DURABILITY_STORAGE or BATPAK_DURABILITY_PROCESS.
+    /// The durability reached: BATPAK_DURABILITY_STORAGE or BATPAK_DURABILITY_PROCESS; 0 under a fence, whose commit
+    /// decides.
     pub durability: u32,
     /// BATPAK_RECEIPT_DUPLICATE.
     pub flags: u32,
@@ -480,10 +505,15 @@ pub unsafe extern "C" fn batpak_append_options_init(
 ///
 /// items, n: the events, at least one; each item's struct_size is the distance to the next. options: may be NULL for
 /// the defaults. receipts: out; n receipts, or NULL. err: out, may be NULL.
-/// A batch that is refused appends nothing; the error's detail "index" names the item.
+/// A batch that is refused appends nothing; the error's detail "index" names the item. Items whose idempotency key was
+/// used before return their receipt of then, flagged, and as durable as asked; the others are appended atomically.
 /// Errors: BATPAK_E_COORDINATE_..., BATPAK_E_ENTITY_RESERVED, BATPAK_E_KIND_..., BATPAK_E_PAYLOAD_TOO_LARGE,
-/// BATPAK_E_TOO_MANY_CAUSES, BATPAK_E_CAUSE_..., BATPAK_E_BATCH_EMPTY, BATPAK_E_BATCH_TOO_LARGE,
+/// BATPAK_E_TOO_MANY_CAUSES, BATPAK_E_CAUSE_..., BATPAK_E_KEY_LENGTH, BATPAK_E_BATCH_EMPTY, BATPAK_E_BATCH_TOO_LARGE,
 /// BATPAK_E_SEQUENCE_EXHAUSTED, BATPAK_E_READ_ONLY, BATPAK_E_POISONED, BATPAK_E_NO_MEMORY: nothing was appended.
+/// BATPAK_E_EXPECTED_STATE: the entity is not where the item expects it, and nothing was appended; the details
+/// "expected" and "actual" are clocks, or "none" for an entity without events. BATPAK_E_IDEMPOTENCY_CONFLICT: the key
+/// belongs to another event, "first", with another "difference". BATPAK_E_STREAM_FENCED, BATPAK_E_FENCE_PENDING: an
+/// open fence owns the entity, or the cause or key; try again once it is decided.
 /// BATPAK_E_DISK_FULL, BATPAK_E_IO: nothing was acknowledged. When a write or a sync has failed, further appends are
 /// BATPAK_E_POISONED, and once the store is opened again the events are all there or all not.
 /// Any thread; with BATPAK_DURABILITY_STORAGE it waits for the disk. On BATPAK_OK the events are as durable as asked.
@@ -498,15 +528,7 @@ pub unsafe extern "C" fn batpak_store_append(
     err: *mut *mut batpak_error_t,
 ) -> batpak_status_t {
     // SAFETY: P.
-    unsafe {
-        guard::on(store, err, |store| {
-            let request = Request { items: Items::new(items, n)?, options: options::read(options)?, receipts };
-            match n {
-                1 => request.append_single(store),
-                _ => request.append_batch(store),
-            }
-        })
-    }
+    unsafe { guard::on(store, err, |store| Request::new(items, n, options, receipts)?.append(Target::Store(store))) }
 }
 
 /// Appends one event, with the store's durability and without causes: the short form of batpak_store_append.
@@ -712,7 +734,7 @@ fn log_sink(function: batpak_log_fn, data: &Arc<UserData>) -> LogSink {
 }
 
 /// `None`: the default.
-fn durability_of(number: u32) -> Result<Option<Durability>> {
+pub(super) fn durability_of(number: u32) -> Result<Option<Durability>> {
     match number {
         BATPAK_DURABILITY_DEFAULT => Ok(None),
         BATPAK_DURABILITY_STORAGE => Ok(Some(Durability::Storage)),
@@ -803,7 +825,32 @@ unsafe fn event_of<'a>(item: &batpak_append_t) -> Result<NewEvent<'a>> {
             causes: input::items("causes", item.causes.cast::<EventId>(), item.cause_count)?,
             batch_causes: input::items("batch_causes", item.batch_causes, item.batch_cause_count)?,
             correlation: input::id(item.correlation_id).map(EventId),
+            key: key_of(item)?,
+            expected: expected_of(item)?,
         })
+    }
+}
+
+/// # Safety
+/// The item's key is null or valid for its length for `'a`.
+#[inline]
+unsafe fn key_of<'a>(item: &batpak_append_t) -> Result<&'a [u8]> {
+    // SAFETY: as the caller says.
+    let key = unsafe { input::bytes("key", item.key.cast(), item.key_len) }?;
+    // A key that is there and empty is a mistake, not "none".
+    if key.is_empty() && !item.key.is_null() { Err(Error::KeyLength { length: 0 }) } else { Ok(key) }
+}
+
+#[inline]
+fn expected_of(item: &batpak_append_t) -> Result<Expected> {
+    match (item.expected, item.expected_clock) {
+        (BATPAK_EXPECT_ANY, 0) => Ok(Expected::Any),
+        (BATPAK_EXPECT_NO_STREAM, 0) => Ok(Expected::NoStream),
+        (BATPAK_EXPECT_EXACT, clock) => Ok(Expected::Exact(clock)),
+        (BATPAK_EXPECT_ANY | BATPAK_EXPECT_NO_STREAM, clock) => {
+            Err(invalid("expected_clock", &clock, "give it with BATPAK_EXPECT_EXACT, else 0"))
+        }
+        (other, _) => Err(invalid("expected", &other, "give one of the BATPAK_EXPECT_ constants")),
     }
 }
 
@@ -821,30 +868,77 @@ thread_local! {
     static SCRATCH: Cell<Scratch> = const { Cell::new(Scratch { events: Vec::new(), receipts: Vec::new() }) };
 }
 
-/// One call of `batpak_store_append`.
+/// What is appended to.
+#[derive(Clone, Copy)]
+pub(super) enum Target<'a> {
+    Store(&'a Store),
+    Fence(&'a Fence),
+}
+
+impl Target<'_> {
+    #[inline]
+    fn append(self, events: &[NewEvent<'_>], durability: u32, receipts: &mut [Receipt]) -> Result<()> {
+        match self {
+            Target::Store(store) => store.append(events, durability_of(durability)?, receipts),
+            Target::Fence(fence) if durability == BATPAK_DURABILITY_DEFAULT => fence.append(events, receipts),
+            Target::Fence(_) => {
+                Err(invalid("durability", &durability, "leave it 0 under a fence, and give it to the commit"))
+            }
+        }
+    }
+
+    fn leaf_hashes(self, events: &[NewEvent<'_>], answers: &[Receipt], hashes: &mut [[u8; 32]]) {
+        match self {
+            Target::Store(store) => store.leaf_hashes(events, answers, hashes),
+            Target::Fence(fence) => fence.store().leaf_hashes(events, answers, hashes),
+        }
+    }
+}
+
+/// One call of `batpak_store_append` or `batpak_fence_append`.
 ///
 /// Invariant: made from the parameters of that call, so its pointers are good as the header's Rules say.
-struct Request {
+pub(super) struct Request {
     items: Items,
     options: batpak_append_options_t,
     receipts: *mut batpak_receipt_t,
 }
 
 impl Request {
+    /// # Safety
+    /// The parameters are those of an append, good as the header's Rules say.
+    pub(super) unsafe fn new(
+        items: *const batpak_append_t,
+        n: usize,
+        options: *const batpak_append_options_t,
+        receipts: *mut batpak_receipt_t,
+    ) -> Result<Request> {
+        // SAFETY: as the caller says.
+        Ok(Request { items: unsafe { Items::new(items, n) }?, options: unsafe { options::read(options) }?, receipts })
+    }
+
+    #[inline]
+    pub(super) fn append(&self, target: Target<'_>) -> Result<batpak_status_t> {
+        match self.items.count {
+            1 => self.append_single(target),
+            _ => self.append_batch(target),
+        }
+    }
+
     /// One event: no scratch, no allocation.
     #[inline]
-    fn append_single(&self, store: &Store) -> Result<batpak_status_t> {
+    fn append_single(&self, target: Target<'_>) -> Result<batpak_status_t> {
         // SAFETY: P; there is one item.
         let events = [unsafe { self.items.event(0) }?];
         let mut answers = [Receipt::default()];
-        store.append(&events, durability_of(self.options.durability)?, &mut answers)?;
-        self.write_receipts(store, &events, &answers)
+        target.append(&events, self.options.durability, &mut answers)?;
+        self.write_receipts(target, &events, &answers)
     }
 
-    fn append_batch(&self, store: &Store) -> Result<batpak_status_t> {
+    fn append_batch(&self, target: Target<'_>) -> Result<batpak_status_t> {
         let mut scratch = SCRATCH.try_with(Cell::take).unwrap_or_default();
         let mut events = scratch.events;
-        let result = self.append_with(store, &mut events, &mut scratch.receipts);
+        let result = self.append_with(target, &mut events, &mut scratch.receipts);
         events.clear();
         // An empty vector keeps its memory through this, and loses the lifetime of what was in it.
         scratch.events = events.into_iter().map(|_| NewEvent::default()).collect();
@@ -856,7 +950,7 @@ impl Request {
 
     fn append_with(
         &self,
-        store: &Store,
+        target: Target<'_>,
         events: &mut Vec<NewEvent<'_>>,
         answers: &mut Vec<Receipt>,
     ) -> Result<batpak_status_t> {
@@ -873,12 +967,17 @@ impl Request {
             answers.try_reserve(count).map_err(no_memory)?;
             answers.resize(count, Receipt::default());
         }
-        store.append(events, durability_of(self.options.durability)?, answers)?;
-        self.write_receipts(store, events, answers)
+        target.append(events, self.options.durability, answers)?;
+        self.write_receipts(target, events, answers)
     }
 
     #[inline]
-    fn write_receipts(&self, store: &Store, events: &[NewEvent<'_>], answers: &[Receipt]) -> Result<batpak_status_t> {
+    fn write_receipts(
+        &self,
+        target: Target<'_>,
+        events: &[NewEvent<'_>],
+        answers: &[Receipt],
+    ) -> Result<batpak_status_t> {
         if self.receipts.is_null() {
             return Ok(BATPAK_OK);
         }
@@ -887,15 +986,15 @@ impl Request {
             unsafe { self.receipts.add(index).write(receipt_of(answer)) };
         }
         if self.options.flags & BATPAK_APPEND_LEAF_HASH != 0 {
-            self.write_leaf_hashes(store, events, answers);
+            self.write_leaf_hashes(target, events, answers);
         }
         Ok(BATPAK_OK)
     }
 
     #[cold]
-    fn write_leaf_hashes(&self, store: &Store, events: &[NewEvent<'_>], answers: &[Receipt]) {
+    fn write_leaf_hashes(&self, target: Target<'_>, events: &[NewEvent<'_>], answers: &[Receipt]) {
         let mut hashes = vec![[0; 32]; answers.len()];
-        store.leaf_hashes(events, answers, &mut hashes);
+        target.leaf_hashes(events, answers, &mut hashes);
         for (index, hash) in hashes.into_iter().enumerate() {
             // SAFETY: as in `write_receipts`, which has written these receipts.
             unsafe { (*self.receipts.add(index)).leaf_hash = hash };
@@ -911,7 +1010,7 @@ fn receipt_of(receipt: &Receipt) -> batpak_receipt_t {
         time_us: receipt.time_us,
         id: receipt.id.0,
         correlation_id: receipt.correlation_id.0,
-        durability: number_of(receipt.durability),
+        durability: receipt.durability.map_or(BATPAK_DURABILITY_DEFAULT, number_of),
         flags: if receipt.duplicate { BATPAK_RECEIPT_DUPLICATE } else { 0 },
         leaf_hash: [0; 32],
         reserved: [0; 4],

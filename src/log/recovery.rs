@@ -143,6 +143,8 @@ pub(crate) fn scan_segment<S: Sink>(
         match walk.next()? {
             Step::Event { offset, event } => {
                 if event.time_us < last_time_us {
+                    // The walk has stepped over it: like the items of an incomplete batch it is taken back.
+                    batch = batch.or(Some((offset, event.sequence, last_time_us)));
                     break Stop::Invalid(format!("event {} is earlier than the one before", event.sequence));
                 }
                 let more = event.more();
@@ -160,12 +162,12 @@ pub(crate) fn scan_segment<S: Sink>(
                     Control::Mark { segment_base, offset, .. } => {
                         asserted = asserted.max(Some((*segment_base, *offset)))
                     }
-                    Control::Skipped { .. } => {}
+                    Control::FenceCommit { .. } | Control::FenceCancel { .. } | Control::Skipped { .. } => {}
                     _ => {
                         let malformed = Malformed::NewerFormat {
                             what: "control frame type",
                             found: frame_type.into(),
-                            known: control::TYPE_CLOSE.into(),
+                            known: control::TYPE_FENCE_CANCEL.into(),
                         };
                         return Err(damaged(file.path(), offset, sequence, malformed));
                     }

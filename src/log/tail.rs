@@ -208,6 +208,11 @@ impl Tail {
         self.offset += bytes as u64;
     }
 
+    /// Bytes that are encoded and not handed to the page cache.
+    pub fn buffered(&self) -> usize {
+        self.used
+    }
+
     /// Hands the buffered bytes to the page cache: through the mapping where `mapped` and possible, else by one write.
     /// A failed write trips the latch: nothing is acknowledged after it.
     #[inline]

@@ -9,7 +9,7 @@
 //! `directory_unsynced` by [`Inner::rotate`] and, back, by the group commit; `mark` by the group commit and, back, by `encode`.
 
 use std::cell::Cell;
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, MutexGuard, PoisonError};
 
@@ -20,17 +20,30 @@ use crate::event::{
 };
 use crate::format::control::{self, Control};
 use crate::format::frame::{self, Correlation, EventFields, Reference};
-use crate::format::segment::{SEGMENT_HEADER_BYTES, SegmentHeader, segment_name};
+use crate::format::segment::SEGMENT_HEADER_BYTES;
 use crate::index::StreamHead;
 use crate::index::memory::{ControlEntry, Heads, IndexEntry, MemoryIndex};
 use crate::io::File;
 use crate::io::latch::LatchedFile;
-use crate::log::tail::{Space, Tail};
+use crate::log::tail::Tail;
 
+use super::fence::{FenceKey, FenceTable};
+use super::keys::{Original, check_key, is_new_since, reference_to};
 use super::options::Durability;
 use super::recent::RecentEvent;
-use super::segments::Segment;
 use super::{Inner, Store};
+
+/// What has to be true of the entity for an append to happen.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Expected {
+    /// Anything.
+    #[default]
+    Any,
+    /// It has no event.
+    NoStream,
+    /// Its last event has this clock.
+    Exact(u64),
+}
 
 /// An event to append.
 #[derive(Debug, Clone, Copy, Default)]
@@ -51,6 +64,10 @@ pub struct NewEvent<'a> {
     pub batch_causes: &'a [u32],
     /// Given, else inherited from the first cause, else the event's own id.
     pub correlation: Option<EventId>,
+    /// Idempotency key: 16 to 64 bytes, or none.
+    pub key: &'a [u8],
+    /// Checked under the append lock, against earlier items of the batch too.
+    pub expected: Expected,
 }
 
 /// What an append answers for one event.
@@ -66,9 +83,9 @@ pub struct Receipt {
     pub id: EventId,
     /// The correlation id.
     pub correlation_id: EventId,
-    /// What the event survives as of the answer.
-    pub durability: Durability,
-    /// The event had been appended before.
+    /// What the event survives as of the answer; `None` under a fence: its commit decides.
+    pub durability: Option<Durability>,
+    /// The event had been appended before, with the same key.
     pub duplicate: bool,
 }
 
@@ -80,7 +97,7 @@ impl Default for Receipt {
             time_us: 0,
             id: EventId([0; 16]),
             correlation_id: EventId([0; 16]),
-            durability: Durability::Storage,
+            durability: None,
             duplicate: false,
         }
     }
@@ -114,13 +131,26 @@ pub(crate) struct Appender {
     pub unsynced: VecDeque<(Arc<LatchedFile>, u64)>,
     pub directory_unsynced: bool,
     pub mark: Option<Mark>,
+    /// How many frames were written that a waiter waits for though they are no events.
+    pub ticket: u64,
+    pub fences: FenceTable,
     pub rotations: u64,
     pub closed: bool,
 }
 
+impl Appender {
+    /// Sequences below it may be seen, of those below `appended`.
+    pub fn visible_bound(&self, appended: u64) -> u64 {
+        self.pending.front().map_or(appended, |range| range.0).min(self.fences.floor()).min(appended)
+    }
+}
+
+/// No item, no original.
+pub(super) const NO_ITEM: u32 = u32::MAX;
+
 /// What is known of an item before the lock.
 #[derive(Debug, Clone, Copy)]
-struct Prepared {
+pub(super) struct Prepared {
     entity_hash: u64,
     scope_hash: u64,
     payload_crc: u32,
@@ -129,14 +159,51 @@ struct Prepared {
     kind: u16,
     references: (u32, u32),
     /// Given or inherited; `None`: the own id, or a batch item's.
-    correlation: Option<EventId>,
+    pub correlation: Option<EventId>,
     bytes_max: u32,
+    pub key_hash: u64,
+    /// In `originals`: the event that used the key first.
+    pub original: u32,
+    /// The first item of the batch with the same key.
+    pub same_as: u32,
+    /// Once the item is encoded.
+    sequence: u64,
+}
+
+impl Prepared {
+    fn is_new(&self) -> bool {
+        self.original == NO_ITEM && self.same_as == NO_ITEM
+    }
 }
 
 #[derive(Debug, Default)]
-struct Scratch {
-    items: Vec<Prepared>,
+pub(super) struct Scratch {
+    pub items: Vec<Prepared>,
     references: Vec<Reference>,
+    pub originals: Vec<Original>,
+    /// Keys were looked for among all events below it.
+    pub keys_checked: u64,
+    has_keys: bool,
+    has_expected: bool,
+    /// The next clock of each stream that an expected state was compared with.
+    clocks: HashMap<u32, u64>,
+}
+
+impl Scratch {
+    fn clear(&mut self) {
+        self.items.clear();
+        self.references.clear();
+        self.originals.clear();
+        self.clocks.clear();
+        (self.keys_checked, self.has_keys, self.has_expected) = (0, false, false);
+    }
+
+    /// The event that an item turned out to be, when it was there before.
+    pub fn original_of(&self, at: usize) -> Option<&Original> {
+        let item = self.items.get(at)?;
+        let item = if item.same_as == NO_ITEM { item } else { self.items.get(item.same_as as usize)? };
+        self.originals.get(item.original as usize)
+    }
 }
 
 thread_local! {
@@ -148,6 +215,14 @@ const SCRATCH_ITEMS_KEPT: usize = 4096;
 
 /// The most that one batch may need: its frames are buffered whole.
 const BATCH_BYTES_MAX: u64 = 2 << 30;
+
+/// On what terms a batch is appended.
+#[derive(Debug, Clone, Copy)]
+struct Terms<'a> {
+    /// `None` under a fence.
+    durability: Option<Durability>,
+    fence: Option<&'a FenceKey>,
+}
 
 /// How far the numbering of a batch is.
 #[derive(Debug, Default)]
@@ -166,9 +241,11 @@ enum Numbered {
     SegmentIsFull,
     /// The head of the next item's entity is to be looked up, without the lock.
     UnknownEntity,
+    /// The next item's key may have been used since keys were looked for.
+    UnknownKey,
 }
 
-fn item<T>(result: Result<T>, index: usize, count: usize) -> Result<T> {
+pub(super) fn item<T>(result: Result<T>, index: usize, count: usize) -> Result<T> {
     match result {
         Err(error) if count > 1 => Err(Error::BatchItem { index, source: Box::new(error) }),
         result => result,
@@ -187,11 +264,21 @@ impl Store {
         durability: Option<Durability>,
         receipts: &mut [Receipt],
     ) -> Result<()> {
+        self.append_under(events, durability, None, receipts)
+    }
+
+    /// As [`Store::append`], under a fence.
+    pub(super) fn append_under(
+        &self,
+        events: &[NewEvent<'_>],
+        durability: Option<Durability>,
+        fence: Option<&FenceKey>,
+        receipts: &mut [Receipt],
+    ) -> Result<()> {
         let mut scratch = SCRATCH.take().unwrap_or_default();
-        let result = self.inner.append(events, durability, receipts, &mut scratch);
+        let result = self.inner.append(events, durability, fence, receipts, &mut scratch);
         if scratch.items.capacity() <= SCRATCH_ITEMS_KEPT {
-            scratch.items.clear();
-            scratch.references.clear();
+            scratch.clear();
             SCRATCH.set(Some(scratch));
         }
         result
@@ -227,6 +314,7 @@ impl Inner {
         &self,
         events: &[NewEvent<'_>],
         durability: Option<Durability>,
+        fence: Option<&FenceKey>,
         receipts: &mut [Receipt],
         scratch: &mut Scratch,
     ) -> Result<()> {
@@ -234,32 +322,94 @@ impl Inner {
         if events.is_empty() {
             return Err(Error::BatchEmpty);
         }
-        let durability = durability.unwrap_or(self.options.durability);
-        scratch.items.clear();
-        scratch.references.clear();
+        let durability = match fence {
+            Some(_) => None,
+            None => Some(durability.unwrap_or(self.options.durability)),
+        };
+        let terms = Terms { durability, fence };
+        scratch.clear();
         for (index, event) in events.iter().enumerate() {
-            let prepared = item(self.prepare(event, index, &mut scratch.references), index, events.len())?;
+            let prepared = item(self.prepare(event, index, fence, &mut scratch.references), index, events.len())?;
             scratch.items.push(prepared);
+            scratch.has_keys |= !event.key.is_empty();
+            scratch.has_expected |= event.expected != Expected::Any;
+        }
+        if scratch.has_keys {
+            self.find_duplicates(events, scratch, fence)?;
+        }
+        if scratch.has_expected && events.len() > 1 {
+            scratch.clocks.reserve(events.len());
         }
         let now_us = self.options.clock.now_us().min(TIME_US_MAX);
-        let bound = {
-            let mut appender = self.make_ready(events, &mut scratch.items)?;
-            self.encode(&mut appender, events, scratch, durability, now_us, receipts)?
-        };
+        let mut bound = 0;
+        if scratch.items.iter().any(Prepared::is_new) {
+            let mut appender = self.make_ready(events, scratch, fence)?;
+            bound = self.encode(&mut appender, events, scratch, terms, now_us, receipts)?;
+        }
+        self.answer_duplicates(scratch, receipts);
+        // What was there before is waited for as if it were new.
+        bound = scratch.originals.iter().map(|original| original.sequence + 1).fold(bound, u64::max);
         match durability {
-            Durability::Process => self.signals.publish(),
-            Durability::Storage => self.commit(bound)?,
+            Some(Durability::Storage) => self.commit(bound)?,
+            Some(Durability::Process) | None => self.signals.publish(),
+        }
+        if !scratch.originals.is_empty() {
+            self.tell_durability(receipts);
         }
         self.helper.throttle(self);
         Ok(())
     }
 
+    /// The receipts of items that were there before, or that are the same as another of the batch.
+    fn answer_duplicates(&self, scratch: &Scratch, receipts: &mut [Receipt]) {
+        if scratch.originals.is_empty() && !scratch.has_keys {
+            return;
+        }
+        for at in 0..receipts.len() {
+            if let Some(original) = scratch.original_of(at) {
+                receipts[at] = Receipt {
+                    sequence: original.sequence,
+                    clock: original.clock,
+                    time_us: original.time_us,
+                    id: original.id,
+                    correlation_id: original.correlation_id,
+                    durability: None,
+                    duplicate: true,
+                };
+            } else if scratch.items[at].same_as != NO_ITEM {
+                receipts[at] = Receipt { duplicate: true, ..receipts[scratch.items[at].same_as as usize] };
+            }
+        }
+    }
+
+    /// What duplicates survive by now.
+    #[cold]
+    fn tell_durability(&self, receipts: &mut [Receipt]) {
+        let (durable, floor) =
+            (self.marks.durable.load(Ordering::Acquire), self.marks.open_floor.load(Ordering::Acquire));
+        for receipt in receipts.iter_mut().filter(|receipt| receipt.duplicate && receipt.durability.is_none()) {
+            receipt.durability = match receipt.sequence {
+                // Of the caller's own fence, which is not decided.
+                sequence if sequence >= floor => None,
+                sequence if sequence < durable => Some(Durability::Storage),
+                _ => Some(Durability::Process),
+            };
+        }
+    }
+
     /// All checks and computations that need no lock.
-    fn prepare(&self, event: &NewEvent<'_>, index: usize, references: &mut Vec<Reference>) -> Result<Prepared> {
+    fn prepare(
+        &self,
+        event: &NewEvent<'_>,
+        index: usize,
+        fence: Option<&FenceKey>,
+        references: &mut Vec<Reference>,
+    ) -> Result<Prepared> {
         let kind = check_caller_kind(event.kind)?.0;
         if event.payload.len() > self.options.payload_bytes_max {
             return Err(Error::PayloadTooLarge { length: event.payload.len(), limit: self.options.payload_bytes_max });
         }
+        check_key(event.key)?;
         // Coordinates that the index knows were checked when they got there; lengths bound what is hashed.
         for (part, bytes) in [("entity", event.entity), ("scope", event.scope)] {
             if bytes.is_empty() || bytes.len() > crate::event::COORDINATE_BYTES_MAX {
@@ -277,7 +427,7 @@ impl Inner {
                 return Err(Error::CauseNotEarlier { index: bad });
             }
             for (at, &cause) in event.causes.iter().enumerate() {
-                let (reference, inherited) = self.resolve_cause(cause)?;
+                let (reference, inherited) = self.resolve_cause(cause, fence)?;
                 if at == 0 && correlation.is_none() {
                     correlation = inherited;
                 }
@@ -299,11 +449,15 @@ impl Inner {
             correlation,
             bytes_max: frame::event_length_max(event.entity.len(), event.scope.len(), count, event.payload.len())
                 as u32,
+            key_hash: if event.key.is_empty() { 0 } else { self.name_hash(event.key) },
+            original: NO_ITEM,
+            same_as: NO_ITEM,
+            sequence: 0,
         })
     }
 
     /// How a cause is stored, and the correlation id to inherit from it (none from another store's event).
-    fn resolve_cause(&self, cause: EventId) -> Result<(Reference, Option<EventId>)> {
+    fn resolve_cause(&self, cause: EventId, fence: Option<&FenceKey>) -> Result<(Reference, Option<EventId>)> {
         if cause.tag() != self.tag || !cause.is_well_formed() {
             return Ok((Reference::Foreign(cause), None));
         }
@@ -312,6 +466,7 @@ impl Inner {
         if sequence >= self.marks.appended.load(Ordering::Acquire) {
             return Err(unknown());
         }
+        self.check_pending("cause", sequence, fence)?;
         let known = match self.recent.get(sequence) {
             Some(recent) => recent,
             None => self.read_recent(sequence)?.ok_or_else(unknown)?,
@@ -324,7 +479,12 @@ impl Inner {
 
     /// Takes the append lock with every stream and scope numbered and the segment chosen: from here on nothing is refused but
     /// for lack of space.
-    fn make_ready(&self, events: &[NewEvent<'_>], items: &mut [Prepared]) -> Result<MutexGuard<'_, Option<Appender>>> {
+    fn make_ready(
+        &self,
+        events: &[NewEvent<'_>],
+        scratch: &mut Scratch,
+        fence: Option<&FenceKey>,
+    ) -> Result<MutexGuard<'_, Option<Appender>>> {
         let mut guard = self.lock_appender();
         let mut progress = Progress::default();
         loop {
@@ -337,7 +497,13 @@ impl Inner {
                 // Numbers are a segment's own.
                 progress = Progress { rotations: Some(appender.rotations), ..Progress::default() };
             }
-            match self.number(appender, events, items, &mut progress)? {
+            if !appender.fences.is_empty() {
+                self.expire_locked(appender);
+            }
+            if let Some(fence) = fence {
+                appender.fences.check_open(fence)?;
+            }
+            match self.number(appender, events, scratch, &mut progress)? {
                 Numbered::All => {}
                 Numbered::SegmentIsFull => {
                     self.rotate(appender)?;
@@ -345,22 +511,47 @@ impl Inner {
                 }
                 Numbered::UnknownEntity => {
                     drop(guard);
-                    let (hash, entity) = (items[progress.items].entity_hash, events[progress.items].entity);
+                    let (hash, entity) = (scratch.items[progress.items].entity_hash, events[progress.items].entity);
                     let head = self.find_head(hash, entity)?;
                     guard = self.lock_appender();
                     // Only if no segment was sealed meanwhile does the look-up cover all but the active one.
                     if let Some(appender) = guard.as_mut().filter(|now| Some(now.rotations) == progress.rotations) {
-                        if appender.index.heads().find(hash, entity).is_none() {
-                            appender.index.insert_stream(hash, entity, head);
+                        let heads = appender.index.heads();
+                        match heads.find(hash, entity) {
+                            None => {
+                                appender.index.insert_stream(hash, entity, head);
+                            }
+                            Some(stream) if heads.known_head(stream).is_none() => heads.set_head(stream, head),
+                            Some(_) => {}
                         }
                     }
                     continue;
                 }
+                Numbered::UnknownKey => {
+                    drop(guard);
+                    self.find_duplicates(events, scratch, fence)?;
+                    guard = self.lock_appender();
+                    // Items that turned out to be duplicates need no room.
+                    progress = Progress::default();
+                    if !scratch.items.iter().any(Prepared::is_new) {
+                        return Ok(guard);
+                    }
+                    continue;
+                }
+            }
+            if !appender.fences.is_empty() {
+                let new = events.iter().enumerate().filter(|(at, _)| scratch.items[*at].is_new());
+                let owned = appender.fences.check_owned(new.map(|(at, event)| (at, event.entity)), fence);
+                owned.or_else(|(at, error)| item(Err(error), at, events.len()))?;
+            }
+            if scratch.has_expected {
+                check_expected(appender, events, scratch)?;
             }
             if progress.bytes > BATCH_BYTES_MAX {
                 return Err(Error::BatchTooLarge { bytes: progress.bytes, limit: BATCH_BYTES_MAX });
             }
-            let room = progress.bytes + (control::MARK_BYTES + control::EPOCH_BYTES) as u64;
+            let controls = appender.fences.owed_bytes() + (control::MARK_BYTES + control::EPOCH_BYTES) as u64;
+            let room = progress.bytes + controls;
             if !appender.tail.fits(room) && appender.index.count() > 0 {
                 self.rotate(appender)?;
                 continue;
@@ -377,16 +568,29 @@ impl Inner {
         &self,
         appender: &Appender,
         events: &[NewEvent<'_>],
-        items: &mut [Prepared],
+        scratch: &mut Scratch,
         progress: &mut Progress,
     ) -> Result<Numbered> {
         let index = &appender.index;
+        let (has_keys, checked, items) = (scratch.has_keys, scratch.keys_checked, &mut scratch.items[..]);
         loop {
             let (streams, scopes) = (index.heads().names(), index.scopes());
             while let (Some(event), Some(prepared)) = (events.get(progress.items), items.get_mut(progress.items)) {
+                if has_keys {
+                    if !prepared.is_new() {
+                        progress.items += 1;
+                        continue;
+                    }
+                    if !event.key.is_empty() && !is_new_since(index, prepared.key_hash, checked) {
+                        return Ok(Numbered::UnknownKey);
+                    }
+                }
                 let stream = streams.find(prepared.entity_hash, event.entity);
                 let scope = scopes.find(prepared.scope_hash, event.scope);
                 let (Some(stream), Some(scope)) = (stream, scope) else { break };
+                if index.heads().known_head(stream).is_none() {
+                    return Ok(Numbered::UnknownEntity);
+                }
                 (prepared.stream, prepared.scope) = (stream, scope as u16);
                 progress.bytes += u64::from(prepared.bytes_max);
                 progress.items += 1;
@@ -423,8 +627,8 @@ impl Inner {
     /// The head of an entity that is not in the active segment, if memory knows it.
     fn known_head(&self, appender: &Appender, hash: u64, entity: &[u8]) -> Option<StreamHead> {
         if let Some(heads) = &appender.previous_heads {
-            if let Some(stream) = heads.find(hash, entity) {
-                return Some(heads.head(stream));
+            if let Some(head) = heads.find(hash, entity).and_then(|stream| heads.known_head(stream)) {
+                return Some(head);
             }
         }
         (self.segments().len() == 1).then_some(StreamHead::NEW)
@@ -444,18 +648,20 @@ impl Inner {
     }
 
     /// Writes and syncs the EPOCH frame before the first append of an opening.
-    fn begin_epoch(&self, appender: &mut Appender) -> Result<()> {
+    pub(super) fn begin_epoch(&self, appender: &mut Appender) -> Result<()> {
         if appender.epoch_begun {
             return Ok(());
         }
         let offset = appender.tail.offset();
-        let close = offset - control::CLOSE_BYTES.min(offset as usize - SEGMENT_HEADER_BYTES) as u64;
-        {
-            // If the sync of the CLOSE here failed, its bytes may be there to be seen and yet never be written: they are written again.
+        if !appender.needs_close {
+            // The CLOSE here may be in the page cache only: by a kill before its sync, or by a sync that failed and dropped its bytes, which
+            // are then never written unless they are written again. EPOCH says that it is durable, so it is synced first.
+            let close = offset - control::CLOSE_BYTES.min(offset as usize - SEGMENT_HEADER_BYTES) as u64;
             let file = appender.tail.space().file();
             let mut bytes = [0; control::CLOSE_BYTES];
             let read = file.read_at(&mut bytes[..(offset - close) as usize], close)?;
             file.write_at(&bytes[..read], close)?;
+            file.sync_data()?;
         }
         let epoch = appender.epoch + 1;
         appender.tail.set_epoch(&self.store_id, epoch);
@@ -482,41 +688,65 @@ impl Inner {
         appender.tail.advance(bytes.len());
     }
 
+    /// As [`Inner::write_control`], and the index knows of it.
+    pub(super) fn write_indexed(&self, appender: &mut Appender, control: &Control) {
+        let entry = ControlEntry {
+            offset: appender.tail.offset(),
+            sequence: appender.next_sequence,
+            frame_type: control.frame_type(),
+        };
+        self.write_control(appender, control);
+        appender.index.push_control(entry);
+        appender.index.set_log_end(appender.tail.offset());
+    }
+
+    /// What every write begins with: the MARK of the sync before it, and the cancellations that the log does not have yet.
+    #[inline]
+    pub(super) fn write_first(&self, appender: &mut Appender) {
+        if let Some(mark) = appender.mark.take() {
+            let (next, seed) = (appender.next_sequence, appender.tail.seed());
+            let out = appender.tail.place(control::MARK_BYTES);
+            control::encode_mark(out, next, mark.durable_sequence, mark.segment_base, mark.offset, seed);
+            appender.tail.advance(control::MARK_BYTES);
+        }
+        if appender.fences.owes() {
+            for cancelled in appender.fences.take_owed() {
+                self.write_indexed(appender, &cancelled);
+            }
+        }
+    }
+
     /// Gives out sequences, encodes frames, moves index and marks. Returns the bound that a STORAGE append has to wait for.
     fn encode(
         &self,
         guard: &mut Option<Appender>,
         events: &[NewEvent<'_>],
         scratch: &mut Scratch,
-        durability: Durability,
+        Terms { durability, fence }: Terms<'_>,
         now_us: i64,
         receipts: &mut [Receipt],
     ) -> Result<u64> {
         let appender = guard.as_mut().ok_or(Error::Closed { what: "store" })?;
+        let Some(last) = scratch.items.iter().rposition(Prepared::is_new) else { return Ok(0) };
         let first = appender.next_sequence;
         let time_us = now_us.max(appender.last_time_us);
         let (tag, seed) = (self.tag, appender.tail.seed());
-        if let Some(mark) = appender.mark.take() {
-            let out = appender.tail.place(control::MARK_BYTES);
-            control::encode_mark(out, first, mark.durable_sequence, mark.segment_base, mark.offset, seed);
-            appender.tail.advance(control::MARK_BYTES);
-        }
-        for at in 0..events.len() {
-            let (event, prepared) = (&events[at], scratch.items[at]);
-            let sequence = first + at as u64;
-            let references = &mut scratch.references[prepared.references.0 as usize..prepared.references.1 as usize];
+        let fence_id = fence.and_then(|fence| appender.fences.id(fence, first));
+        self.write_first(appender);
+        let mut sequence = first;
+        for (at, event) in events.iter().enumerate().take(last + 1) {
+            let prepared = scratch.items[at];
+            if !prepared.is_new() {
+                continue;
+            }
+            let (start, end) = (prepared.references.0 as usize, prepared.references.1 as usize);
+            let given = end - event.batch_causes.len();
             let mut correlation_id = prepared.correlation;
-            if let Some(&cause) = event.batch_causes.first() {
-                let given = references.len() - event.batch_causes.len();
-                for (reference, &cause) in references[given..].iter_mut().zip(event.batch_causes) {
-                    *reference = Reference::Local { sequence: first + u64::from(cause), time_us };
-                }
-                if given == 0 && correlation_id.is_none() {
-                    correlation_id = self.recent_in_batch(
-                        scratch_correlation(&scratch.items, cause),
-                        first + u64::from(cause),
-                        time_us,
-                    );
+            for (place, &cause) in (given..end).zip(event.batch_causes) {
+                let (reference, correlation) = scratch.batch_cause(cause as usize, time_us);
+                scratch.references[place] = reference;
+                if place == start {
+                    correlation_id = correlation_id.or(correlation);
                 }
             }
             let id = EventId::derive(time_us, sequence, tag);
@@ -534,7 +764,8 @@ impl Inner {
                 Some(given) => Correlation::Full(given),
             };
             let correlation_id = correlation_id.unwrap_or(id);
-            scratch.items[at].correlation = Some(correlation_id);
+            let item = &mut scratch.items[at];
+            (item.correlation, item.sequence) = (Some(correlation_id), sequence);
             let head = appender.index.heads().head(prepared.stream);
             let fields = EventFields {
                 sequence,
@@ -543,23 +774,29 @@ impl Inner {
                 prev_sequence: head.last_sequence,
                 kind: prepared.kind,
                 schema: event.schema,
-                more: at + 1 < events.len(),
-                continued: at > 0,
+                more: at < last,
+                continued: sequence > first,
                 entity: event.entity,
                 scope: event.scope,
                 correlation,
-                causes: references,
+                causes: &scratch.references[start..end],
                 payload: event.payload,
                 payload_crc: prepared.payload_crc,
-                key: None,
-                fence: None,
+                key: (!event.key.is_empty()).then_some(event.key),
+                fence: fence_id,
             };
             let offset = appender.tail.offset();
             let length = frame::encode_event(appender.tail.place(prepared.bytes_max as usize), &fields, seed, tag);
             appender.tail.advance(length);
             let entry = IndexEntry { offset, kind: prepared.kind, scope: prepared.scope, stream: prepared.stream };
             appender.index.push(entry, time_us);
+            if !event.key.is_empty() {
+                appender.index.push_key(prepared.key_hash, appender.index.count() - 1);
+            }
             self.recent.put(sequence, RecentEvent { time_us, correlation_id });
+            if let Some(fence) = fence {
+                appender.fences.note(fence, sequence, event.entity, head);
+            }
             if let Some(receipt) = receipts.get_mut(at) {
                 *receipt = Receipt {
                     sequence,
@@ -571,126 +808,85 @@ impl Inner {
                     duplicate: false,
                 };
             }
+            sequence += 1;
         }
-        let bound = first + events.len() as u64;
+        let bound = sequence;
         (appender.next_sequence, appender.last_time_us, appender.needs_close) = (bound, time_us, true);
-        if durability == Durability::Process {
-            self.mapped.store(true, Ordering::Relaxed);
-            appender.tail.flush(true)?;
+        match durability {
+            Some(Durability::Process) => {
+                self.mapped.store(true, Ordering::Relaxed);
+                appender.tail.flush(true)?;
+            }
+            // A fence's events wait for its commit; not all of them in memory.
+            None if appender.tail.buffered() > FENCE_BUFFER_BYTES => {
+                appender.tail.flush(self.mapped.load(Ordering::Relaxed))?
+            }
+            _ => {}
         }
         appender.index.set_log_end(appender.tail.offset());
         self.marks.appended.store(bound, Ordering::Release);
         match durability {
-            Durability::Storage => match appender.pending.back_mut() {
+            Some(Durability::Storage) => match appender.pending.back_mut() {
                 Some(last) if last.1 == first => last.1 = bound,
                 _ => appender.pending.push_back((first, bound)),
             },
-            Durability::Process if appender.pending.is_empty() => self.marks.visible.store(bound, Ordering::Release),
-            Durability::Process => {}
+            Some(Durability::Process) if appender.pending.is_empty() && appender.fences.is_quiet() => {
+                self.marks.visible.store(bound, Ordering::Release);
+            }
+            Some(Durability::Process) => {
+                self.marks.visible.fetch_max(appender.visible_bound(bound), Ordering::AcqRel);
+            }
+            None => self.fences_changed(appender),
         }
         self.helper.look_ahead(self, appender);
         Ok(bound)
     }
 
-    /// The correlation id that a batch item inherits from an earlier one.
-    fn recent_in_batch(&self, correlation: Option<EventId>, sequence: u64, time_us: i64) -> Option<EventId> {
-        correlation.or_else(|| Some(EventId::derive(time_us, sequence, self.tag)))
-    }
-
-    /// Leaves the active segment, which has at least one event, for a new one. On failure nothing changed.
-    pub(super) fn rotate(&self, appender: &mut Appender) -> Result<()> {
-        if !appender.epoch_begun {
-            // Not in the new segment: EPOCH says that all before it is durable, which the header there is not yet.
-            appender.tail.reserve(control::EPOCH_BYTES as u64)?;
-            self.begin_epoch(appender)?;
-        }
-        let base = appender.next_sequence;
-        let header = SegmentHeader {
-            store_id: self.store_id,
-            base,
-            epoch: appender.epoch,
-            time_us: appender.last_time_us,
-            created_us: self.created_us,
-            key_window: self.key_window,
-        };
-        appender.tail.flush(self.mapped.load(Ordering::Relaxed))?;
-        let space = self.new_space(&header)?;
-        let index = Arc::new(MemoryIndex::new(self.store_id, base, header.epoch, SEGMENT_HEADER_BYTES as u64));
-        let segment = self.library.segment(base, Some(index.clone()));
-        let left = self.push_segment(segment);
-        appender.unsynced.push_back((appender.tail.space().file().clone(), base));
-        appender.directory_unsynced = true;
-        appender.previous_heads = Some(appender.index.heads().clone());
-        appender.index = index;
-        // The header names the epoch, but only an EPOCH frame or a synced header makes it known: the header is synced with the first group.
-        appender.tail.move_to(Arc::new(space), &self.store_id, base, header.epoch, SEGMENT_HEADER_BYTES as u64);
-        appender.rotations += 1;
-        self.seals.fetch_add(1, Ordering::Release);
-        self.helper.seal(left);
-        Ok(())
-    }
-
-    /// A segment file under its final name, with its header in the page cache. Its name and bytes become durable with the first
-    /// sync that covers them: until then no STORAGE event in it is acknowledged, and recovery takes it for absent.
-    fn new_space(&self, header: &SegmentHeader) -> Result<Space> {
-        let path = self.library.directory.join(segment_name(header.base));
-        let (ahead, name) = match self.helper.take_prepared() {
-            Some(space) => (space, NEXT_SEGMENT_NAME),
-            // The helper may be in the midst of writing zeros to its file: this is another one.
-            None => (self.prepare_space(OWN_SEGMENT_NAME, SEGMENT_HEADER_BYTES as u64)?, OWN_SEGMENT_NAME),
-        };
-        let temporary = self.library.directory.join(name);
-        let made = (|| {
-            ahead.file().write_at_unlatched(&header.encode(), 0)?;
-            self.storage.rename(&temporary, &path)?;
-            self.storage.open_write(&path)?.ok_or_else(|| Error::Corrupt {
-                path: path.clone(),
-                offset: 0,
-                sequence: header.base,
-                reason: String::from("the new segment file was removed while it was being made"),
-            })
-        })();
-        match made {
-            Ok(file) => Ok(ahead.reopened(Arc::new(LatchedFile::new(file, self.latch.clone())))),
-            Err(error) => {
-                let _ = self.storage.remove(&temporary);
-                Err(error)
-            }
-        }
-    }
-
-    /// A file for the next segment, under a temporary name, with `bytes` prepared.
-    pub(super) fn prepare_space(&self, name: &str, bytes: u64) -> Result<Space> {
-        let file = self.storage.create(&self.library.directory.join(name))?;
-        let space = Space::new(Arc::new(LatchedFile::new(file, self.latch.clone())), 0, self.options.segment_bytes);
-        space.prepare(bytes)?;
-        if self.mapped.load(Ordering::Relaxed) {
-            let _ = space.map();
-        }
-        Ok(space)
-    }
-
     pub(super) fn lock_appender(&self) -> MutexGuard<'_, Option<Appender>> {
         self.append.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
 
-    /// Adds the newest segment and returns the one before it.
-    fn push_segment(&self, segment: Arc<Segment>) -> Arc<Segment> {
-        let mut segments = self.segments.write().unwrap_or_else(PoisonError::into_inner);
-        let mut longer = Vec::with_capacity(segments.len() + 1);
-        longer.extend(segments.iter().cloned());
-        let left = longer[longer.len() - 1].clone();
-        longer.push(segment);
-        *segments = Arc::new(longer);
-        left
+impl Scratch {
+    /// An earlier item of the batch as a cause, and the correlation id to inherit from it.
+    fn batch_cause(&self, at: usize, time_us: i64) -> (Reference, Option<EventId>) {
+        match self.original_of(at) {
+            Some(original) => (reference_to(original), Some(original.correlation_id)),
+            None => {
+                let same_as = self.items[at].same_as;
+                let item = &self.items[if same_as == NO_ITEM { at } else { same_as as usize }];
+                (Reference::Local { sequence: item.sequence, time_us }, item.correlation)
+            }
+        }
     }
 }
 
-fn scratch_correlation(items: &[Prepared], cause: u32) -> Option<EventId> {
-    items.get(cause as usize).and_then(|item| item.correlation)
+/// Compares what items expect with what is, as earlier items of the batch will have made it.
+fn check_expected(appender: &Appender, events: &[NewEvent<'_>], scratch: &mut Scratch) -> Result<()> {
+    let heads = appender.index.heads();
+    let Scratch { items, clocks, .. } = scratch;
+    clocks.clear();
+    for (at, (event, prepared)) in events.iter().zip(items).enumerate().filter(|(_, (_, item))| item.is_new()) {
+        let next_clock = match events.len() {
+            1 => heads.head(prepared.stream).next_clock,
+            _ => *clocks.entry(prepared.stream).or_insert_with(|| heads.head(prepared.stream).next_clock),
+        };
+        let (expected, is_met) = match event.expected {
+            Expected::Any => (None, true),
+            Expected::NoStream => (None, next_clock == 0),
+            Expected::Exact(clock) => (Some(clock), clock.checked_add(1) == Some(next_clock)),
+        };
+        if !is_met {
+            let entity = String::from_utf8_lossy(event.entity).into_owned();
+            let error = Error::ExpectedState { entity, expected, actual: next_clock.checked_sub(1) };
+            return item(Err(error), at, events.len());
+        }
+        if events.len() > 1 {
+            clocks.insert(prepared.stream, next_clock + 1);
+        }
+    }
+    Ok(())
 }
 
-/// The next segment while the helper prepares it.
-pub(super) const NEXT_SEGMENT_NAME: &str = "next.seg.tmp";
-/// The next segment while the append that needs it makes it.
-const OWN_SEGMENT_NAME: &str = "own.seg.tmp";
+/// Bytes of undecided fences that may wait in memory.
+const FENCE_BUFFER_BYTES: usize = 256 << 10;

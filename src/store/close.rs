@@ -6,11 +6,10 @@ use std::time::{Duration, Instant};
 
 use crate::error::{Error, Result};
 use crate::format::control::{self, Control};
-use crate::index::memory::ControlEntry;
 use crate::io::File;
 
-use super::append::NEXT_SEGMENT_NAME;
 use super::options::LogLevel;
+use super::rotation::NEXT_SEGMENT_NAME;
 use super::{ChildKind, Inner, Store};
 
 impl Store {
@@ -54,15 +53,23 @@ impl Inner {
     /// Ends the log with a CLOSE frame at the file's very end, and leaves the active segment's index beside it.
     fn close_log(&self) -> Result<()> {
         self.helper.stop();
-        self.helper.finish(self);
-        let bound = match &mut *self.lock_appender() {
+        let (bound, ticket) = match &mut *self.lock_appender() {
             Some(appender) => {
                 appender.closed = true;
-                appender.next_sequence
+                self.cancel_all_fences(appender);
+                // Where there is no space the log does without: an undecided fence is cancelled with its epoch.
+                let first = control::MARK_BYTES as u64 + appender.fences.owed_bytes();
+                if appender.fences.owes() && appender.tail.reserve_last(first).is_ok() {
+                    self.write_first(appender);
+                    appender.ticket += 1;
+                }
+                (appender.next_sequence, appender.ticket)
             }
             None => return Ok(()),
         };
-        let committed = self.commit(bound);
+        // Segments that open fences kept from it.
+        self.helper.finish(self);
+        let committed = self.commit_until(bound, ticket);
         let mut guard = self.lock_appender();
         let Some(appender) = guard.as_mut() else { return Ok(()) };
         let result = committed.and_then(|()| self.latch.check()).and_then(|()| {
@@ -70,16 +77,10 @@ impl Inner {
                 return Ok(());
             }
             appender.tail.reserve_last(control::CLOSE_BYTES as u64)?;
-            let offset = appender.tail.offset();
+            // Alone: were it written again by the next opening, nothing before it would be.
             let frame = Control::Close { epoch: appender.epoch, time_us: appender.last_time_us };
-            self.write_control(appender, &frame);
-            appender.index.push_control(ControlEntry {
-                offset,
-                sequence: appender.next_sequence,
-                frame_type: control::TYPE_CLOSE,
-            });
+            self.write_indexed(appender, &frame);
             appender.tail.flush(false)?;
-            appender.index.set_log_end(appender.tail.offset());
             let file = appender.tail.space().file();
             file.set_length(appender.tail.offset())?;
             file.sync_data()?;

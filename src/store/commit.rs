@@ -31,7 +31,7 @@ impl Drop for Leader<'_> {
 
 /// How far one sync goes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Extent {
+enum Extent {
     /// Everything appended.
     All,
     /// Only the segments that are left: what a sealed segment needs, without syncing the active one's bytes.
@@ -41,13 +41,24 @@ pub(super) enum Extent {
 impl Inner {
     /// Returns once every sequence below `bound` is durable.
     pub(super) fn commit(&self, bound: u64) -> Result<()> {
-        self.commit_extent(bound, Extent::All)
+        self.commit_to(bound, 0, Extent::All)
     }
 
-    pub(super) fn commit_extent(&self, bound: u64, extent: Extent) -> Result<()> {
+    /// As [`Inner::commit`], and once the frames counted by `ticket` are durable.
+    pub(super) fn commit_until(&self, bound: u64, ticket: u64) -> Result<()> {
+        self.commit_to(bound, ticket, Extent::All)
+    }
+
+    /// Makes the segments that were left durable, up to `bound`.
+    pub(super) fn commit_sealed(&self, bound: u64) -> Result<()> {
+        self.commit_to(bound, 0, Extent::Sealed)
+    }
+
+    fn commit_to(&self, bound: u64, ticket: u64, extent: Extent) -> Result<()> {
         let mut syncing = self.group.syncing.lock().unwrap_or_else(PoisonError::into_inner);
         loop {
-            if self.marks.durable.load(Ordering::Acquire) >= bound {
+            let marks = &self.marks;
+            if marks.durable.load(Ordering::Acquire) >= bound && marks.ticket.load(Ordering::Acquire) >= ticket {
                 return Ok(());
             }
             self.latch.check()?;
@@ -69,7 +80,7 @@ impl Inner {
 
     /// Writes what is buffered and syncs what is not durable. One thread at a time.
     fn sync_once(&self, extent: Extent) -> Result<()> {
-        let (older, directory, active, mark, bound) = {
+        let (older, directory, active, mark, bound, ticket) = {
             let mut guard = self.lock_appender();
             let Some(appender) = guard.as_mut() else { return Err(Error::Closed { what: "store" }) };
             if extent == Extent::All {
@@ -83,7 +94,8 @@ impl Inner {
                 Extent::Sealed => (appender.tail.base(), 0),
             };
             let mark = Mark { durable_sequence: bound, segment_base: appender.tail.base(), offset };
-            (older, directory, active, mark, bound)
+            let ticket = if extent == Extent::All { appender.ticket } else { 0 };
+            (older, directory, active, mark, bound, ticket)
         };
         for file in &older {
             file.sync_data()?;
@@ -108,9 +120,12 @@ impl Inner {
                 }
                 // Not `next_sequence`: an append whose write failed has moved that one.
                 let appended = self.marks.appended.load(Ordering::Acquire);
-                let visible = appender.pending.front().map_or(appended, |range| range.0);
                 self.marks.durable.fetch_max(bound, Ordering::AcqRel);
-                self.marks.visible.fetch_max(visible, Ordering::AcqRel);
+                if self.marks.ticket.fetch_max(ticket, Ordering::AcqRel) < ticket {
+                    appender.fences.settle(ticket);
+                    self.fences_changed(appender);
+                }
+                self.marks.visible.fetch_max(appender.visible_bound(appended), Ordering::AcqRel);
             }
         }
         Ok(())

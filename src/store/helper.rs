@@ -9,15 +9,16 @@ use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
 use std::thread::JoinHandle;
+use std::time::Instant;
 
 use crate::format::segment::SEGMENT_HEADER_BYTES;
 use crate::io::fork;
 use crate::log::tail::Space;
 
 use super::Inner;
-use super::append::{Appender, NEXT_SEGMENT_NAME};
-use super::commit::Extent;
+use super::append::Appender;
 use super::options::LogLevel;
+use super::rotation::NEXT_SEGMENT_NAME;
 use super::segments::Segment;
 
 /// Segments that may wait for their index before appends wait for the thread: bounds memory.
@@ -31,8 +32,11 @@ struct State {
     space_end: u64,
     wants_next: bool,
     next: Option<Space>,
-    seals: VecDeque<Arc<Segment>>,
+    /// With the next segment's base.
+    seals: VecDeque<(Arc<Segment>, u64)>,
     sealing: bool,
+    /// When a fence expires, or earlier.
+    fence_deadline: Option<Instant>,
     stopped: bool,
     thread: Option<JoinHandle<()>>,
     start_error: Option<String>,
@@ -44,6 +48,8 @@ struct Shared {
     work: Condvar,
     done: Condvar,
     waiting: AtomicU64,
+    /// The first event of an open fence: segments with events from there on are not sealed.
+    open_floor: AtomicU64,
 }
 
 /// The appender's side of the thread.
@@ -64,12 +70,14 @@ enum Job {
     Prepare(Arc<Space>, u64),
     Next,
     Seal(Arc<Segment>),
+    ExpireFences,
     Stop,
 }
 
 impl Helper {
     pub fn new(enabled: bool) -> Helper {
-        Helper { shared: Arc::default(), enabled: AtomicBool::new(enabled), fork_generation: fork::generation() }
+        let shared = Shared { open_floor: AtomicU64::new(u64::MAX), ..Shared::default() };
+        Helper { shared: Arc::new(shared), enabled: AtomicBool::new(enabled), fork_generation: fork::generation() }
     }
 
     /// Asks for space when what is prepared runs low, and for the next segment's file when this one is half full. Called under the
@@ -117,10 +125,36 @@ impl Helper {
         }
     }
 
-    /// A segment was left: its index is to be written. Called under the append lock.
-    pub fn seal(&self, segment: Arc<Segment>) {
+    /// The first event of an open fence is now `floor`. Called under the append lock.
+    pub fn set_open_floor(&self, floor: u64) {
+        self.shared.open_floor.store(floor, Ordering::Release);
+    }
+
+    /// A fence was begun: it is to be cancelled when its time is over.
+    pub fn watch_fences(&self, inner: &Inner) {
+        let deadline = inner.fence_deadline();
         let mut state = self.shared.lock();
-        state.seals.push_back(segment);
+        if state.stopped || !self.is_enabled() {
+            return;
+        }
+        state.fence_deadline = deadline;
+        self.start(inner, &mut state);
+        self.shared.work.notify_one();
+    }
+
+    /// Fences were decided: segments may be fit to be sealed now.
+    pub fn fences_decided(&self) {
+        if self.shared.waiting.load(Ordering::Acquire) > 0 {
+            // With the lock, so that a thread that has just looked is waiting by now.
+            drop(self.shared.lock());
+            self.shared.work.notify_one();
+        }
+    }
+
+    /// A segment was left, and the next one begins at `end`: its index is to be written. Called under the append lock.
+    pub fn seal(&self, segment: Arc<Segment>, end: u64) {
+        let mut state = self.shared.lock();
+        state.seals.push_back((segment, end));
         self.shared.waiting.store(state.seals.len() as u64, Ordering::Release);
         self.shared.work.notify_one();
     }
@@ -141,7 +175,13 @@ impl Helper {
             self.start(inner, &mut state);
         }
         let works = |state: &State| state.thread.as_ref().is_some_and(|thread| !thread.is_finished());
-        while works(&state) && state.seals.len() > SEALS_WAITING_MAX && !state.stopped && !inner.latch.is_tripped() {
+        while works(&state)
+            && state.seals.len() > SEALS_WAITING_MAX
+            // An open fence keeps them for its time at most; its own appends must not wait for that.
+            && self.shared.can_seal(&state)
+            && !state.stopped
+            && !inner.latch.is_tripped()
+        {
             state = self.shared.done.wait(state).unwrap_or_else(PoisonError::into_inner);
         }
         if works(&state) {
@@ -173,7 +213,10 @@ impl Helper {
                 while state.sealing {
                     state = self.shared.done.wait(state).unwrap_or_else(PoisonError::into_inner);
                 }
-                let Some(segment) = state.seals.front().cloned() else { return };
+                if !self.shared.can_seal(&state) {
+                    return;
+                }
+                let Some((segment, _)) = state.seals.front().cloned() else { return };
                 state.sealing = true;
                 segment
             };
@@ -226,6 +269,11 @@ impl Shared {
         self.done.notify_all();
     }
 
+    /// The oldest segment that waits has no event of an open fence.
+    fn can_seal(&self, state: &State) -> bool {
+        state.seals.front().is_some_and(|&(_, end)| end <= self.open_floor.load(Ordering::Acquire))
+    }
+
     fn next_job(&self) -> Job {
         let mut state = self.lock();
         loop {
@@ -240,13 +288,23 @@ impl Shared {
             if state.wants_next && state.next.is_none() {
                 return Job::Next;
             }
-            if !state.sealing {
-                if let Some(segment) = state.seals.front().cloned() {
+            if !state.sealing && self.can_seal(&state) {
+                if let Some((segment, _)) = state.seals.front().cloned() {
                     state.sealing = true;
                     return Job::Seal(segment);
                 }
             }
-            state = self.work.wait(state).unwrap_or_else(PoisonError::into_inner);
+            state = match state.fence_deadline {
+                None => self.work.wait(state).unwrap_or_else(PoisonError::into_inner),
+                Some(deadline) => {
+                    let left = deadline.saturating_duration_since(Instant::now());
+                    if left.is_zero() {
+                        state.fence_deadline = None;
+                        return Job::ExpireFences;
+                    }
+                    self.work.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0
+                }
+            };
         }
     }
 }
@@ -288,6 +346,13 @@ fn run(shared: &Shared, inner: &Weak<Inner>) {
                     }
                 }
             }
+            Job::ExpireFences => {
+                inner.expire_fences();
+                let deadline = inner.fence_deadline();
+                let mut state = shared.lock();
+                // A fence begun meanwhile has set its own.
+                state.fence_deadline = [state.fence_deadline, deadline].into_iter().flatten().min();
+            }
             Job::Seal(segment) => {
                 let _done = Sealing(shared);
                 seal(&inner, &segment);
@@ -299,7 +364,9 @@ fn run(shared: &Shared, inner: &Weak<Inner>) {
 /// Makes a segment that was left durable, then writes its index.
 fn seal(inner: &Inner, segment: &Segment) {
     let end = segment.open_index().map_or(segment.base, |index| segment.base + u64::from(index.count()));
-    let sealed = inner.commit_extent(end, Extent::Sealed).and_then(|()| segment.seal(&inner.library));
+    let durable = inner.settle_before_seal(end).and_then(|()| inner.commit_sealed(end));
+    let sealed = durable.and_then(|()| segment.seal(&inner.library));
+    inner.segments_version.fetch_add(1, Ordering::Release);
     if let Err(error) = sealed {
         inner.options.log.write(LogLevel::Error, "index", || {
             format!("sealing segment {} failed, its index stays in memory: {error}", segment.base)

@@ -12,19 +12,25 @@ mod append;
 mod child;
 mod close;
 mod commit;
+mod fence;
 mod helper;
+mod keys;
+#[cfg(test)]
+mod model;
 mod open;
 mod options;
 mod recent;
 #[cfg(test)]
 mod regressions;
+mod rotation;
 pub(crate) mod scan;
 mod segments;
 mod signal;
 #[cfg(test)]
 mod tests;
 
-pub use append::{NewEvent, Receipt};
+pub use append::{Expected, NewEvent, Receipt};
+pub use fence::{FENCE_TIMEOUT, FENCE_TIMEOUT_MAX, Fence, FenceOptions};
 pub use options::{Durability, LogFunction, LogLevel, LogSink, SEGMENT_BYTES_RANGE, StoreOptions};
 
 pub(crate) use child::{Child, ChildKind, HandlerScope};
@@ -34,6 +40,7 @@ pub(crate) use signal::{Signal, Woken};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock, Weak};
+use std::time::Instant;
 
 use crate::error::{Error, Result};
 use crate::event::{BufferPool, EventId, StoreId};
@@ -45,6 +52,7 @@ use crate::log::recovery::Cut;
 use append::Appender;
 use commit::GroupCommit;
 use helper::Helper;
+use keys::KeyWindow;
 use recent::{Recent, RecentEvent};
 use segments::{Library, Segment};
 use signal::SignalBoard;
@@ -101,11 +109,18 @@ pub struct Stats {
     pub opened_clean: u64,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Marks {
     appended: AtomicU64,
     visible: AtomicU64,
     durable: AtomicU64,
+    /// Frames that are no events and were waited for: [`Appender::ticket`] as of the last sync.
+    ticket: AtomicU64,
+    /// First event of an open fence, and of one that is open or whose commit may not be durable; `u64::MAX`: none.
+    open_floor: AtomicU64,
+    seal_floor: AtomicU64,
+    /// When the next fence expires, in microseconds since the store was opened; `u64::MAX`: none is open.
+    fence_deadline_us: AtomicU64,
 }
 
 struct Inner {
@@ -117,7 +132,11 @@ struct Inner {
     store_id: StoreId,
     tag: u16,
     created_us: i64,
+    opened_at: Instant,
     key_window: u64,
+    keys: KeyWindow,
+    /// Raised when a segment was left or indexed.
+    segments_version: AtomicU64,
     fork_generation: u32,
     latch: Arc<Latch>,
     locks: Mutex<Vec<Box<dyn Lock>>>,
@@ -176,15 +195,20 @@ impl Inner {
         if sequence >= self.marks.appended.load(Ordering::Acquire) {
             return Ok(None);
         }
-        if sequence >= self.marks.visible.load(Ordering::Acquire) {
-            // It may stand in the buffer still.
-            self.commit(sequence + 1)?;
-        }
-        scan::read_one(self, sequence, |event| RecentEvent {
-            time_us: event.time_us,
-            correlation_id: event.correlation_id,
-        })
-        .map(Some)
+        self.make_readable(sequence)?;
+        let (recent, is_fenced) = scan::read_one(self, sequence, |event| {
+            let recent = RecentEvent { time_us: event.time_us, correlation_id: event.correlation_id };
+            (recent, event.fence.is_some())
+        })?;
+        Ok((!is_fenced || !self.is_cancelled(sequence)?).then_some(recent))
+    }
+
+    /// Whether the event of a fence was cancelled.
+    fn is_cancelled(&self, sequence: u64) -> Result<bool> {
+        let segments = self.segments();
+        let at = segments.partition_point(|segment| segment.base <= sequence) - 1;
+        let end = segments.get(at + 1).map_or(u64::MAX, |next| next.base);
+        segments[at].with_index(&self.library, end, |index| index.is_cancelled(sequence))
     }
 
     fn children(&self) -> Vec<Arc<dyn Child>> {
@@ -285,7 +309,8 @@ impl Store {
             segments_sealed: self.seals(),
             bytes_on_disk: files.iter().map(|file| file.length).sum(),
             entities_in_memory,
-            memory_bytes: segments.iter().filter_map(|s| s.open_index()).map(|index| index.bytes()).sum(),
+            memory_bytes: inner.keys.bytes()
+                + segments.iter().filter_map(|s| s.open_index()).map(|index| index.bytes()).sum::<u64>(),
             cursors_open: of_kind(ChildKind::Cursor),
             workers_running: of_kind(ChildKind::Worker),
             syncs: inner.syncs.load(Ordering::Relaxed),

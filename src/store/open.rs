@@ -4,6 +4,7 @@
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::sync::{Arc, Mutex, RwLock};
+use std::time::Instant;
 
 use crate::error::{Error, Result};
 use crate::event::{BufferPool, StoreId};
@@ -18,10 +19,12 @@ use crate::log::tail::{Space, Tail};
 
 use super::append::Appender;
 use super::commit::GroupCommit;
+use super::fence::FenceTable;
 use super::helper::Helper;
+use super::keys::KeyWindow;
 use super::options::{LogLevel, StoreOptions};
 use super::recent::Recent;
-use super::segments::{Library, MemorySink};
+use super::segments::{Library, MemorySink, settle_fences};
 use super::signal::SignalBoard;
 use super::{Inner, Marks, Store};
 
@@ -29,6 +32,8 @@ const LOCK_NAME: &str = "LOCK";
 const STORE_NAME: &str = "STORE";
 const STORE_TEMPORARY_NAME: &str = "STORE.tmp";
 const SEGMENTS_NAME: &str = "segments";
+/// The directory of checkpoints, which this room only clears of what a kill left.
+const CURSORS_NAME: &str = "cursors";
 
 /// What STORE says, or the segments in its place.
 struct Identity {
@@ -81,14 +86,22 @@ impl Store {
             .collect();
         bases.sort_unstable();
         if write {
-            for entry in entries.iter().filter(|entry| !entry.is_directory && entry.name.ends_with(".tmp")) {
-                storage.remove(&directory.join(&entry.name))?;
-            }
+            remove_temporaries(&*storage, &directory, &entries)?;
+            let cursors = path.join(CURSORS_NAME);
+            remove_temporaries(&*storage, &cursors, &storage.list(&cursors)?.unwrap_or_default())?;
         }
         let make_sink = |header: &SegmentHeader| MemorySink::new(header);
         let recovered = recover(&*storage, &directory, &identity.store_id, &bases, write, make_sink)?;
         assemble(path, options, locks, &identity, recovered)
     }
+}
+
+/// Removes what was being made when an earlier opening ended: nobody else can be making it while the locks are held.
+fn remove_temporaries(storage: &dyn Storage, directory: &Path, entries: &[Entry]) -> Result<()> {
+    for entry in entries.iter().filter(|entry| !entry.is_directory && entry.name.ends_with(".tmp")) {
+        storage.remove(&directory.join(&entry.name))?;
+    }
+    Ok(())
 }
 
 /// Refuses a directory that is no store, and one that is when it must not be.
@@ -273,7 +286,10 @@ fn assemble(
             )
         });
     }
+    let mut recovered = recovered;
+    let undecided = settle_fences(recovered.segments.iter_mut().filter_map(|segment| segment.sink.as_mut()));
     let last = recovered.segments.len() - 1;
+    let bases: Vec<u64> = recovered.segments.iter().map(|segment| segment.base).collect();
     let mut segments = Vec::with_capacity(recovered.segments.len());
     let mut active = None;
     let mut to_seal = Vec::new();
@@ -294,7 +310,7 @@ fn assemble(
                 active =
                     Some(segment.load_active(&library, recovered.next_sequence, recovered.end, recovered.epoch)?);
             }
-            Some(_) => to_seal.push(segment.clone()),
+            Some(_) => to_seal.push((segment.clone(), bases[at + 1])),
             None => {}
         }
         segments.push(segment);
@@ -315,6 +331,10 @@ fn assemble(
             let space =
                 Space::new(Arc::new(LatchedFile::new(file, latch.clone())), recovered.end, options.segment_bytes);
             let base = segments[last].base;
+            let mut fences = FenceTable::default();
+            for (fence, ranges) in undecided {
+                fences.owe(fence, ranges);
+            }
             Some(Appender {
                 tail: Tail::new(Arc::new(space), &store_id, base, recovered.epoch, recovered.end),
                 index,
@@ -329,6 +349,8 @@ fn assemble(
                 // The newest segment's name may be another opening's work, closed and killed before it was synced.
                 directory_unsynced: recovered.clean && !fresh,
                 mark: None,
+                ticket: 0,
+                fences,
                 rotations: 0,
                 closed: false,
             })
@@ -344,13 +366,24 @@ fn assemble(
         store_id,
         tag: store_id.tag(),
         created_us: identity.created_us,
+        opened_at: Instant::now(),
         key_window: identity.key_window,
+        keys: KeyWindow::default(),
+        segments_version: AtomicU64::new(0),
         fork_generation: fork::generation(),
         latch,
         locks: Mutex::new(locks),
         closed: AtomicBool::new(false),
         closing: Mutex::default(),
-        marks: Marks { appended: mark(), visible: mark(), durable: mark() },
+        marks: Marks {
+            appended: mark(),
+            visible: mark(),
+            durable: mark(),
+            ticket: AtomicU64::new(0),
+            open_floor: AtomicU64::new(u64::MAX),
+            seal_floor: AtomicU64::new(u64::MAX),
+            fence_deadline_us: AtomicU64::new(u64::MAX),
+        },
         signals: Arc::new(SignalBoard::default()),
         segments: RwLock::new(Arc::new(segments)),
         append: Mutex::new(appender),
@@ -366,8 +399,8 @@ fn assemble(
         opened_clean: recovered.clean,
     });
     if !options.read_only {
-        for segment in to_seal {
-            inner.helper.seal(segment);
+        for (segment, end) in to_seal {
+            inner.helper.seal(segment, end);
         }
     }
     Ok(Store { inner })

@@ -50,6 +50,14 @@ impl Recent {
         slot.sequence.store(sequence, Ordering::Release);
     }
 
+    /// Forgets the events of a range: they were cancelled.
+    pub fn forget(&self, from: u64, to: u64) {
+        for sequence in from.max(to.saturating_sub(SLOTS as u64))..to {
+            let slot = &self.slots[sequence as usize % SLOTS];
+            let _ = slot.sequence.compare_exchange(sequence, EMPTY, Ordering::Relaxed, Ordering::Relaxed);
+        }
+    }
+
     pub fn get(&self, sequence: u64) -> Option<RecentEvent> {
         let slot = &self.slots[sequence as usize % SLOTS];
         if slot.sequence.load(Ordering::Acquire) != sequence {

@@ -1,5 +1,6 @@
 //! Defects that must never happen here, each one reproduced: `RELIABILITY` numbers are in the names.
 
+mod failures;
 mod gate;
 mod power_loss;
 mod rot;

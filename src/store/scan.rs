@@ -114,6 +114,7 @@ impl Scan {
         }
         loop {
             inner.check_usable()?;
+            inner.expire_fences();
             let visible = inner.marks.visible.load(Ordering::Acquire);
             if at >= visible || limits.reached(&batch) {
                 break;
@@ -223,11 +224,16 @@ impl Scan {
             if event.sequence != sequence {
                 return Err(place.damage(offset, sequence, "another event stands here"));
             }
+            let padded = event.padded_length();
+            if place.is_cancelled(index_end, &event)? {
+                at += padded;
+                sequence += 1;
+                continue;
+            }
             if !limits.admits(batch, event.payload.len()) {
                 full = true;
                 break;
             }
-            let padded = event.padded_length();
             let fields = fields(&event, at, &mut self.causes);
             push(batch, number, &fields, &self.causes);
             at += padded;
@@ -305,7 +311,7 @@ impl Scan {
                 if event.sequence != sequence {
                     return Err(place.damage(offset, sequence, "another event stands here"));
                 }
-                if self.region.matches_clock(event.clock) {
+                if self.region.matches_clock(event.clock) && !place.is_cancelled(index_end, &event)? {
                     if !limits.admits(batch, event.payload.len()) {
                         full = true;
                         break;
@@ -369,6 +375,15 @@ struct Pieces {
 }
 
 impl Place<'_> {
+    /// Whether the event's fence was cancelled. What is visible is decided.
+    #[inline]
+    fn is_cancelled(&self, index_end: u64, event: &DecodedEvent<'_>) -> Result<bool> {
+        if event.fence.is_none() {
+            return Ok(false);
+        }
+        self.segment.with_index(&self.inner.library, index_end, |index| index.is_cancelled(event.sequence))
+    }
+
     fn seed(&self, index: &Index, offset: u64) -> u32 {
         seed(&self.inner.store_id, self.segment.base, index.epoch_at(offset))
     }

@@ -4,6 +4,7 @@
 //! disk and open, or not looked at yet. An index file that is missing or does not hold together is rebuilt from the segment when it
 //! is needed; only the segment itself can be damaged.
 
+use std::collections::{BTreeMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock};
 
@@ -11,7 +12,7 @@ use crate::error::{Error, Result};
 use crate::event::{Region, StoreId};
 use crate::format::control::Control;
 use crate::format::frame::DecodedEvent;
-use crate::format::segment::{SegmentHeader, index_name, segment_name};
+use crate::format::segment::{SEGMENT_HEADER_BYTES, SegmentHeader, index_name, parse_segment_name, segment_name};
 use crate::index::StreamHead;
 use crate::index::build;
 use crate::index::memory::{ControlEntry, IndexEntry, MemoryIndex};
@@ -21,7 +22,7 @@ use crate::io::Storage;
 use crate::log::damaged;
 use crate::log::files::{FilePool, FileSlot};
 use crate::log::recovery::{Sink, read_header, scan_segment};
-use crate::log::walk::Stop;
+use crate::log::walk::{Step, Stop, Walk};
 
 /// An open index.
 #[derive(Debug, Clone)]
@@ -79,7 +80,8 @@ impl Index {
     pub fn head(&self, hash: u64, entity: &[u8]) -> Result<Option<StreamHead>> {
         match self {
             Index::Memory(index) => {
-                Ok(index.heads().find(hash, entity).and_then(|stream| index.heads().known_head(stream)))
+                let heads = index.heads();
+                Ok(heads.find(hash, entity).and_then(|stream| heads.known_head(stream)))
             }
             Index::Sealed(index) => index.head(entity),
         }
@@ -228,7 +230,14 @@ impl Library {
                 reason,
             });
         }
-        Ok(scan.sink.index)
+        let mut sink = scan.sink;
+        if !sink.undecided.is_empty() {
+            let undecided = sink.undecided.keys().copied().collect();
+            let committed = self.committed_later(segment.base, scan.epoch, undecided)?;
+            sink.committed.extend(committed);
+            settle_fences(std::iter::once(&mut sink));
+        }
+        Ok(sink.index)
     }
 }
 
@@ -352,12 +361,112 @@ impl Segment {
 #[derive(Debug)]
 pub(crate) struct MemorySink {
     pub index: MemoryIndex,
+    /// Fences whose decision has not come yet, by id.
+    undecided: BTreeMap<u64, FencedEvents>,
+    committed: HashSet<u64>,
+    cancelled: HashSet<u64>,
+}
+
+/// A fence's events in one segment.
+#[derive(Debug, Default)]
+struct FencedEvents {
+    ranges: Vec<(u64, u64)>,
+    /// Each stream: the fence's first event of it here, and its head before the fence as far as this segment knows.
+    streams: BTreeMap<u32, (u64, Option<StreamHead>)>,
 }
 
 impl MemorySink {
     pub fn new(header: &SegmentHeader) -> MemorySink {
-        let start = crate::format::segment::SEGMENT_HEADER_BYTES as u64;
-        MemorySink { index: MemoryIndex::new(header.store_id, header.base, header.epoch, start) }
+        let start = SEGMENT_HEADER_BYTES as u64;
+        MemorySink {
+            index: MemoryIndex::new(header.store_id, header.base, header.epoch, start),
+            undecided: BTreeMap::new(),
+            committed: HashSet::new(),
+            cancelled: HashSet::new(),
+        }
+    }
+
+    fn note_fenced(&mut self, fence: u64, event: &DecodedEvent<'_>, stream: u32) {
+        let fenced = self.undecided.entry(fence).or_default();
+        match fenced.ranges.last_mut() {
+            Some(last) if last.1 == event.sequence => last.1 += 1,
+            _ => fenced.ranges.push((event.sequence, event.sequence + 1)),
+        }
+        // An event before this segment may be the fence's own: then the head before the fence is not known here.
+        let base = self.index.base();
+        let is_known = fence >= base || event.prev_sequence >= base;
+        let head = StreamHead { next_clock: event.clock, last_sequence: event.prev_sequence };
+        fenced.streams.entry(stream).or_insert((event.sequence, is_known.then_some(head)));
+    }
+
+    /// Takes the events of an undecided fence out of the index.
+    fn cancel(&mut self, fence: u64) -> Option<Vec<(u64, u64)>> {
+        let fenced = self.undecided.remove(&fence)?;
+        self.index.cancel(&fenced.ranges);
+        for (stream, (first, head)) in fenced.streams {
+            let name = self.index.heads().names().name(stream).to_vec();
+            self.index.rewind(self.index.hash(&name), &name, first, head);
+        }
+        Some(fenced.ranges)
+    }
+}
+
+/// Decides the fences that scanned segments (ascending) leave undecided: by a decision in a later one, else cancelled, since their epoch is over.
+/// Returns those that no frame of the log cancels, with their events.
+pub(super) fn settle_fences<'a>(sinks: impl Iterator<Item = &'a mut MemorySink>) -> Vec<(u64, Vec<(u64, u64)>)> {
+    let mut sinks: Vec<_> = sinks.collect();
+    let committed: HashSet<u64> = sinks.iter().flat_map(|sink| sink.committed.iter().copied()).collect();
+    let cancelled: HashSet<u64> = sinks.iter().flat_map(|sink| sink.cancelled.iter().copied()).collect();
+    let mut owed: BTreeMap<u64, Vec<(u64, u64)>> = BTreeMap::new();
+    for sink in &mut sinks {
+        let undecided: Vec<u64> = sink.undecided.keys().copied().collect();
+        for fence in undecided.into_iter().filter(|fence| !committed.contains(fence)) {
+            let ranges = sink.cancel(fence).unwrap_or_default();
+            if !cancelled.contains(&fence) {
+                owed.entry(fence).or_default().extend(ranges);
+            }
+        }
+    }
+    owed.into_iter().collect()
+}
+
+impl Library {
+    /// Which of the undecided fences of a segment are committed by a frame of a later one.
+    fn committed_later(&self, base: u64, epoch: u64, mut undecided: HashSet<u64>) -> Result<HashSet<u64>> {
+        let mut committed = HashSet::new();
+        let entries = self.storage.list(&self.directory)?.unwrap_or_default();
+        let mut later: Vec<u64> = entries.iter().filter_map(|entry| parse_segment_name(&entry.name)).collect();
+        later.retain(|&later| later > base);
+        later.sort_unstable();
+        for base in later {
+            let Some(file) = self.storage.open_read(&self.directory.join(segment_name(base)))? else { continue };
+            // What is not decided in its own epoch is cancelled.
+            let Ok(header) = read_header(&*file, Some(&self.store_id), base)? else { break };
+            if header.epoch != epoch {
+                break;
+            }
+            let start = SEGMENT_HEADER_BYTES as u64;
+            let mut walk = Walk::new(file, self.store_id, base, epoch, start, base)?;
+            loop {
+                match walk.next()? {
+                    Step::Control { control: Control::FenceCommit { fence }, .. } => {
+                        if undecided.remove(&fence) {
+                            committed.insert(fence);
+                        }
+                    }
+                    Step::Control { control: Control::FenceCancel { fence, .. }, .. } => {
+                        undecided.remove(&fence);
+                    }
+                    Step::Control { control: Control::Epoch { .. }, .. } => return Ok(committed),
+                    Step::Event { .. } | Step::Control { .. } => {}
+                    Step::End(_) => break,
+                }
+                if undecided.is_empty() {
+                    return Ok(committed);
+                }
+            }
+        }
+        Ok(committed)
     }
 }
 
@@ -365,20 +474,48 @@ impl Sink for MemorySink {
     fn event(&mut self, offset: u64, event: &DecodedEvent<'_>) {
         let index = &self.index;
         let entity_hash = index.hash(event.entity);
-        let stream = index.heads().find(entity_hash, event.entity).unwrap_or_else(|| {
-            let seed = StreamHead { next_clock: event.clock, last_sequence: event.prev_sequence };
-            index.insert_stream(entity_hash, event.entity, seed)
-        });
+        let head = StreamHead { next_clock: event.clock, last_sequence: event.prev_sequence };
+        let stream = match index.heads().find(entity_hash, event.entity) {
+            Some(stream) => {
+                // The stream's events here so far were cancelled: it goes on where it was before.
+                if index.heads().known_head(stream).is_none() {
+                    index.heads().set_head(stream, head);
+                }
+                stream
+            }
+            None => index.insert_stream(entity_hash, event.entity, head),
+        };
         let scope_hash = index.hash(event.scope);
         let scope = index.find_scope(scope_hash, event.scope).or_else(|| index.insert_scope(scope_hash, event.scope));
         let entry = IndexEntry { offset, kind: event.kind, scope: scope.unwrap_or(u16::MAX), stream };
         index.push(entry, event.time_us);
+        if let Some(key) = event.key {
+            index.push_key(index.hash(key), index.count() - 1);
+        }
+        if let Some(fence) = event.fence {
+            self.note_fenced(fence, event, stream);
+        }
     }
 
     fn control(&mut self, offset: u64, sequence: u64, frame_type: u8, control: &Control) {
         match control {
             Control::Mark { .. } => return,
-            Control::Epoch { epoch, .. } => self.index.push_epoch(offset, *epoch),
+            Control::Epoch { epoch, .. } => {
+                self.index.push_epoch(offset, *epoch);
+                // Fences of the epoch before are over.
+                while let Some(&fence) = self.undecided.keys().next() {
+                    self.cancel(fence);
+                }
+            }
+            Control::FenceCommit { fence } => {
+                self.undecided.remove(fence);
+                self.committed.insert(*fence);
+            }
+            Control::FenceCancel { fence, ranges } => {
+                self.index.cancel(ranges);
+                self.cancel(*fence);
+                self.cancelled.insert(*fence);
+            }
             _ => {}
         }
         self.index.push_control(ControlEntry { offset, sequence, frame_type });
@@ -386,6 +523,13 @@ impl Sink for MemorySink {
 
     fn truncate(&mut self, events: u32, last_time_us: i64) {
         self.index.truncate(events, last_time_us);
+        let end = self.index.base() + u64::from(events);
+        for fenced in self.undecided.values_mut() {
+            fenced.ranges.retain(|range| range.0 < end);
+            if let Some(last) = fenced.ranges.last_mut() {
+                last.1 = last.1.min(end);
+            }
+        }
     }
 
     fn end(&mut self, offset: u64) {

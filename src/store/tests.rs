@@ -199,3 +199,23 @@ fn a_failed_sync_poisons_and_reopening_keeps_what_was_acknowledged() {
     let store = Store::open(Path::new("/s"), &sim(&crashed)).unwrap();
     assert_eq!(read(&store, &Region::all())[0].3, b"kept");
 }
+
+/// Guards: a kill inside the saving of a checkpoint leaves `.{id}.tmp` behind for good, where docs/FORMAT.md has every such
+/// file removed at the next opening for writing.
+#[test]
+fn what_was_being_made_is_removed_at_the_next_opening_for_writing() {
+    let directory = tempfile::tempdir().unwrap();
+    let options = StoreOptions::default();
+    Store::open(directory.path(), &options).unwrap().close(SECOND).unwrap();
+    std::fs::create_dir_all(directory.path().join("cursors")).unwrap();
+    let half_made = ["cursors/.c.tmp", "segments/next.seg.tmp"].map(|name| directory.path().join(name));
+    let kept = ["cursors/c.ckpt", "cursors/.c.tmp.lock"].map(|name| directory.path().join(name));
+    half_made.iter().chain(&kept).for_each(|path| std::fs::write(path, b"half").unwrap());
+
+    let read_only = StoreOptions { read_only: true, ..StoreOptions::default() };
+    drop(Store::open(directory.path(), &read_only).unwrap());
+    assert!(half_made.iter().all(|path| path.exists()), "a read-only opening changes nothing");
+    drop(Store::open(directory.path(), &options).unwrap());
+    assert!(!half_made.iter().any(|path| path.exists()));
+    assert!(kept.iter().all(|path| path.exists()));
+}

@@ -117,7 +117,10 @@ fn the_last_handle_frees_the_id() {
 /// A durable cursor of `rare` whose next empty poll runs `act`, once, after it has looked and before it waits: from the log
 /// callback of a refresh that fails.
 fn cursor_acting_before_it_waits(act: impl FnOnce(&Store, &Cursor) + Send + 'static) -> (Store, Cursor) {
-    let disk = SimStorage::new(1);
+    cursor_acting_on(&SimStorage::new(1), act)
+}
+
+fn cursor_acting_on(disk: &SimStorage, act: impl FnOnce(&Store, &Cursor) + Send + 'static) -> (Store, Cursor) {
     let target: Arc<Mutex<Option<(Store, Cursor)>>> = Arc::default();
     let (taken, act) = (target.clone(), Mutex::new(Some(act)));
     let log = move |_, target: &str, _: &str| {
@@ -127,7 +130,7 @@ fn cursor_acting_before_it_waits(act: impl FnOnce(&Store, &Cursor) + Send + 'sta
         }
     };
     let log = crate::store::LogSink::new(Arc::new(log));
-    let store = Store::open(Path::new(DATA), &StoreOptions { log, ..options(&disk) }).unwrap();
+    let store = Store::open(Path::new(DATA), &StoreOptions { log, ..options(disk) }).unwrap();
     let cursor = Cursor::open(&store, Region::all().with_entity("rare"), &with_checkpoint("c")).unwrap();
     append_until_sealed(&store, "common");
     *target.lock().unwrap() = Some((store.clone(), cursor.clone()));
@@ -160,6 +163,32 @@ fn the_descriptor_stays_readable_for_what_is_left_of_it() {
     cursor.shared.signal.disarm();
     assert_eq!(poll(&cursor, 1).len(), 1);
     assert!(is_readable(fd));
+}
+
+/// Guards: a poll clears the descriptor and is then interrupted, or fails, before it has looked again: what was published in
+/// between stays unannounced, and an event loop sleeps on it.
+#[test]
+fn the_descriptor_stays_readable_when_the_poll_ends_before_it_has_looked_again() {
+    let (_store, cursor) = cursor_acting_before_it_waits(|store, cursor| {
+        append(store, "rare");
+        cursor.interrupt().unwrap();
+    });
+    let fd = cursor.notify_fd().unwrap();
+    assert!(matches!(cursor.poll(9, 0, PollTimeout::Never), Ok(Polled::Interrupted)));
+    assert!(is_readable(fd), "interrupted");
+
+    let disk = SimStorage::new(1);
+    let reads = disk.clone();
+    let (_store, cursor) = cursor_acting_on(&disk, move |store, _| {
+        append(store, "rare");
+        reads.fail(Operation::Read, 0, libc::EIO, Repeat::Once);
+    });
+    let fd = cursor.notify_fd().unwrap();
+    assert!(matches!(cursor.poll(9, 0, PollTimeout::Never), Err(Error::Io { .. })));
+    assert!(is_readable(fd), "failed");
+    assert_eq!(poll(&cursor, 9).len(), 1);
+    assert_eq!(poll(&cursor, 9), []);
+    assert!(!is_readable(fd));
 }
 
 fn is_readable(fd: i32) -> bool {

@@ -10,13 +10,14 @@ use std::process::ExitCode;
 use std::{env, fs};
 
 /// The files of `src/ffi` in the order of the header.
-const SECTIONS: [&str; 12] = [
+const SECTIONS: [&str; 13] = [
     "status",
     "handle",
     "error",
     "version",
     "callback",
     "store",
+    "fence",
     "region",
     "batch",
     "cursor",
@@ -32,6 +33,7 @@ const INCLUDED: [(&str, &[&str]); 3] = [
         "handle",
         &[
             "batpak_store_t",
+            "batpak_fence_t",
             "batpak_cursor_t",
             "batpak_batch_t",
             "batpak_checkpoint_t",
