@@ -221,6 +221,9 @@ typedef struct batpak_cursor_t batpak_cursor_t;
  */
 typedef struct batpak_batch_t batpak_batch_t;
 
+/** Gaps that a cursor has observed. Immutable; any thread. */
+typedef struct batpak_gap_list_t batpak_gap_list_t;
+
 /** A checkpoint as loaded. Immutable; any thread. */
 typedef struct batpak_checkpoint_t batpak_checkpoint_t;
 
@@ -617,7 +620,7 @@ typedef struct batpak_store_stats_t {
     uint64_t durable;
     /** Segment files. */
     uint64_t segments;
-    /** Segment files that are complete. */
+    /** Segments that were left for a new one since the store was opened. */
     uint64_t segments_sealed;
     /** Bytes of segments and indexes on disk. */
     uint64_t bytes_on_disk;
@@ -631,7 +634,7 @@ typedef struct batpak_store_stats_t {
     uint64_t workers_running;
     /** Syncs of the log since the store was opened. */
     uint64_t syncs;
-    /** How often the store was opened for writing. */
+    /** The epoch in force: how many openings have appended. 0 in a store opened for reading only. */
     uint64_t epoch;
     /**
      * Bytes that were cut from the log's end when the store was opened: the remains of an append that a crash cut
@@ -793,7 +796,7 @@ batpak_status_t batpak_store_stats_init(batpak_store_stats_t *stats, size_t size
  * Numbers about a store.
  *
  * stats: in and out; prepared with batpak_store_stats_init. err: out, may be NULL.
- * Any thread; never waits for the disk. Since 0.1.
+ * Any thread; lists the directory of segments, and may wait for an append that is under way. Since 0.1.
  */
 batpak_status_t batpak_store_stats(batpak_store_t *store, batpak_store_stats_t *stats, batpak_error_t **err);
 
@@ -893,6 +896,62 @@ batpak_status_t batpak_fence_cancel(batpak_fence_t *fence, batpak_error_t **err)
  * fence: may be NULL. Any thread; never waits for the disk. Since 0.1.
  */
 void batpak_fence_free(batpak_fence_t *fence);
+
+/* =================================================================================================================
+ * Waiting for watermarks
+ *
+ * batpak_store_watermarks tells how far the log is; these functions wait until it is as far as the caller needs.
+ *
+ * Appending ahead. One thread gets most out of the disk when it appends with BATPAK_DURABILITY_PROCESS and asks once
+ * for many events whether they are durable, before it acknowledges them to whomever it serves:
+ *
+ *     for (i = 0; i < n; i++)
+ *         batpak_store_append(store, &items[i], 1, &process, &receipt, &err);
+ *     batpak_store_wait(store, BATPAK_WATERMARK_DURABLE, receipt.sequence + 1, -1, &err);
+ *
+ * To go on appending meanwhile, it asks with timeout 0 instead, and acknowledges what is below the durable watermark.
+ */
+
+/** Sequences below it are delivered to cursors. */
+#define BATPAK_WATERMARK_VISIBLE 1u
+/** Sequences below it survive a power loss. */
+#define BATPAK_WATERMARK_DURABLE 2u
+
+/**
+ * Waits until a watermark has reached a bound, that is until every sequence below the bound is visible, or durable.
+ *
+ * watermark: a BATPAK_WATERMARK_ constant. bound: the sequence after the last one of interest; it may lie beyond what
+ * is appended so far. timeout_ms: how long to wait: 0 not at all, -1 for ever. err: out, may be NULL.
+ * To wait for BATPAK_WATERMARK_DURABLE forces a sync, as soon as all below the bound is appended, and shares it with
+ * whoever else needs one. A sync that this thread has begun is seen through, also beyond the timeout. With timeout 0
+ * the sync is left to the store's own thread, which begins it as soon as all below the bound is appended (with
+ * BATPAK_STORE_NO_HELPER_THREAD the call only looks). To wait for BATPAK_WATERMARK_VISIBLE forces nothing.
+ * Returns BATPAK_OK: the watermark is there; BATPAK_TIMEOUT: it is not, in time.
+ * Errors: BATPAK_E_CLOSED: the store was closed meanwhile; in a worker's handler, a close is waiting for the handler.
+ * BATPAK_E_POISONED: a write or a sync has failed; BATPAK_E_IO, BATPAK_E_DISK_FULL: the sync that this call began has.
+ * BATPAK_E_READ_ONLY: durable cannot be forced in a store that was opened for reading only.
+ * Any thread, any number at once, also in a handler; waits as long as asked and, when durable is waited for, for the
+ * disk; never with timeout 0. On BATPAK_OK for BATPAK_WATERMARK_DURABLE the events below the bound survive a power
+ * loss. Since 0.1.
+ */
+batpak_status_t batpak_store_wait(batpak_store_t *store,
+                                  uint32_t watermark,
+                                  uint64_t bound,
+                                  int64_t timeout_ms,
+                                  batpak_error_t **err);
+
+/**
+ * A descriptor for poll, epoll and the like: readable when the durable watermark may have moved, and when the store was
+ * closed or poisoned. Only a batpak_store_wait for BATPAK_WATERMARK_DURABLE with timeout 0 that returns BATPAK_TIMEOUT
+ * makes it unreadable, and has a sync made that makes it readable again: so begin with such a call, and on readability
+ * call it for what is still waited for until BATPAK_TIMEOUT. There is one per store, for one event loop.
+ *
+ * fd: out; the store's, non-blocking, closed with the store's last handle: neither read, write nor close it. err: out,
+ * may be NULL.
+ * Errors: BATPAK_E_IO.
+ * Any thread; never waits. It forces no sync. Since 0.1.
+ */
+batpak_status_t batpak_store_durable_fd(batpak_store_t *store, int32_t *fd, batpak_error_t **err);
 
 /* =================================================================================================================
  * Region
@@ -1052,6 +1111,67 @@ batpak_batch_t *batpak_batch_retain(batpak_batch_t *batch);
 void batpak_batch_free(batpak_batch_t *batch);
 
 /* =================================================================================================================
+ * Gap
+ *
+ * Where a delivery stepped over cancelled sequences: events that were appended under a fence and never came. A cursor or
+ * worker looks for gaps when its options have a gap_capacity. The capacity bounds how many are kept: when there are
+ * more, the oldest are dropped, and the drops counted.
+ *
+ * A gap lies between the sequence that was expected (the one after the event delivered before; 0 when there was none)
+ * and the one that was delivered, and only where something between the two was cancelled: to step over events that do
+ * not match the region is no gap. What was cancelled behind the last match comes with the next one, and events that are
+ * delivered again have their gaps again.
+ */
+
+/** Sequences from start up to and without end. The layout is frozen: 16 bytes. */
+typedef struct batpak_sequence_range_t {
+    /** The first. */
+    uint64_t start;
+    /** The one after the last. */
+    uint64_t end;
+} batpak_sequence_range_t;
+
+/**
+ * One gap. Its pointer is borrowed from the list or delivery. The layout is frozen and never grows: 48 bytes where
+ * pointers have 64 bits.
+ */
+typedef struct batpak_gap_t {
+    /** The sequence after the event delivered before; 0 when there was none. */
+    uint64_t expected_sequence;
+    /** What was delivered instead. */
+    uint64_t delivered_sequence;
+    /** What of the sequences between the two was cancelled: ascending, not overlapping. */
+    const batpak_sequence_range_t *ranges;
+    /** Number of ranges, at least 1. */
+    size_t range_count;
+    /** Zero. */
+    uint64_t reserved[2];
+} batpak_gap_t;
+
+/**
+ * The gaps of a list, oldest first.
+ *
+ * list: may be NULL, which gives NULL and 0. n: out, may be NULL; the number of gaps.
+ * Returns an array borrowed from the list; NULL when there are none.
+ * Any thread; never waits. Since 0.1.
+ */
+const batpak_gap_t *batpak_gap_list_gaps(const batpak_gap_list_t *list, size_t *n);
+
+/**
+ * How many older gaps were dropped, since the list before was taken, because the capacity was used up.
+ *
+ * list: may be NULL, which gives 0. Any thread; never waits. Since 0.1.
+ */
+uint64_t batpak_gap_list_dropped(const batpak_gap_list_t *list);
+
+/**
+ * Frees a list.
+ *
+ * list: may be NULL. Any thread; never waits. Since 0.1.
+ */
+void batpak_gap_list_free(batpak_gap_list_t *list);
+
+/* =================================================================================================================
  * Cursor
  *
  * A cursor delivers the events of a region in order, each once per pass, from the store's first event on or from where
@@ -1072,8 +1192,10 @@ typedef struct batpak_cursor_options_t {
     const char *checkpoint_id;
     /** Its length in bytes. */
     size_t checkpoint_id_len;
+    /** Look for gaps, and keep so many until batpak_cursor_take_gaps; 0, the default, is off and costs nothing. */
+    uint64_t gap_capacity;
     /** Zero. */
-    uint64_t reserved[4];
+    uint64_t reserved[3];
 } batpak_cursor_options_t;
 
 /** Where a cursor stands. The layout is frozen: 64 bytes. */
@@ -1246,6 +1368,17 @@ batpak_status_t batpak_cursor_next_sequence(batpak_cursor_t *cursor, uint64_t *n
  * One thread at a time; never waits. Since 0.1.
  */
 batpak_status_t batpak_cursor_lag(batpak_cursor_t *cursor, uint64_t *events, batpak_error_t **err);
+
+/**
+ * The gaps of what was delivered since this was last called (see Gap above), oldest first. They are handed over: the
+ * next call has only newer ones.
+ *
+ * gaps: out; to be freed with batpak_gap_list_free; NULL on failure. Empty without gap_capacity in the options. err:
+ * out, may be NULL.
+ * Errors: BATPAK_E_CONCURRENT.
+ * One thread at a time; never waits. Since 0.1.
+ */
+batpak_status_t batpak_cursor_take_gaps(batpak_cursor_t *cursor, batpak_gap_list_t **gaps, batpak_error_t **err);
 
 /**
  * A descriptor for poll, epoll and the like: readable while events may be available. Only a batpak_cursor_poll that
@@ -1514,8 +1647,10 @@ typedef struct batpak_worker_options_t {
     void *callback_user_data;
     /** Frees callback_user_data; may be NULL. */
     batpak_user_data_free_fn callback_user_data_free;
+    /** Look for gaps, and show the handler so many of each batch; 0, the default, is off and costs nothing. */
+    uint64_t gap_capacity;
     /** Zero. */
-    uint64_t reserved[4];
+    uint64_t reserved[3];
 } batpak_worker_options_t;
 
 /**
@@ -1671,6 +1806,17 @@ batpak_store_t *batpak_delivery_store(const batpak_delivery_t *delivery);
  * The handler's thread; never waits. Since 0.1.
  */
 batpak_batch_t *batpak_delivery_batch(const batpak_delivery_t *delivery);
+
+/**
+ * The gaps of the batch (see Gap above), oldest first.
+ *
+ * n: out, may be NULL; the number of gaps. dropped: out, may be NULL; how many older ones of the batch the worker's
+ * gap_capacity left no room for.
+ * Returns an array borrowed from the delivery until the handler returns; NULL when there are none, and without
+ * gap_capacity in the worker's options.
+ * The handler's thread; never waits. Since 0.1.
+ */
+const batpak_gap_t *batpak_delivery_gaps(const batpak_delivery_t *delivery, size_t *n, uint64_t *dropped);
 
 /**
  * A key for something that the handler does because of an event: the same at each redelivery and after each restart,

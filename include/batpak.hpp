@@ -180,6 +180,35 @@ private:
     detail::owner<batpak_batch_t, batpak_batch_free> handle_;
 };
 
+/// A delivery that stepped over cancelled sequences; see batpak_gap_t.
+struct gap {
+    std::uint64_t expected_sequence;
+    std::uint64_t delivered_sequence;
+    /// First, and one after the last.
+    std::vector<std::pair<std::uint64_t, std::uint64_t>> cancelled;
+};
+
+/// The newest gaps, oldest of them first, and how many older ones were dropped.
+struct gap_list {
+    std::vector<gap> gaps;
+    std::uint64_t dropped = 0;
+};
+
+namespace detail {
+
+inline std::vector<gap> gaps_of(const batpak_gap_t *first, std::size_t n) {
+    std::vector<gap> gaps;
+    for (std::size_t i = 0; i < n; ++i) {
+        gaps.push_back({first[i].expected_sequence, first[i].delivered_sequence, {}});
+        for (std::size_t range = 0; range < first[i].range_count; ++range) {
+            gaps.back().cancelled.emplace_back(first[i].ranges[range].start, first[i].ranges[range].end);
+        }
+    }
+    return gaps;
+}
+
+} // namespace detail
+
 /// What a reader wants to see; everything at first.
 class region {
 public:
@@ -250,6 +279,12 @@ enum class durability : std::uint32_t {
     by_default = BATPAK_DURABILITY_DEFAULT,
     storage = BATPAK_DURABILITY_STORAGE,
     process = BATPAK_DURABILITY_PROCESS,
+};
+
+/// What store::wait waits for.
+enum class watermark : std::uint32_t {
+    visible = BATPAK_WATERMARK_VISIBLE,
+    durable = BATPAK_WATERMARK_DURABLE,
 };
 
 /// How to open a store.
@@ -365,6 +400,18 @@ public:
     void sync() {
         detail::check([&](auto err) { return batpak_store_sync(get(), err); });
     }
+    /// Waits until every sequence below the bound is visible, or durable. False: not in time.
+    bool wait(watermark mark, std::uint64_t bound, std::chrono::milliseconds timeout = forever) {
+        return detail::check([&](auto err) {
+                   return batpak_store_wait(get(), static_cast<std::uint32_t>(mark), bound, timeout.count(), err);
+               }) == BATPAK_OK;
+    }
+    /// Readable when the durable watermark may have moved.
+    std::int32_t durable_fd() {
+        std::int32_t fd = -1;
+        detail::check([&](auto err) { return batpak_store_durable_fd(get(), &fd, err); });
+        return fd;
+    }
     batpak_watermarks_t watermarks() const {
         batpak_watermarks_t marks;
         detail::check([&](auto err) { return batpak_store_watermarks(get(), &marks, err); });
@@ -415,13 +462,15 @@ private:
 /// A cursor: one thread at a time. Its destructor closes it.
 class cursor {
 public:
-    /// An empty checkpoint id is none.
-    explicit cursor(const store &store, const region &region = {}, std::string_view checkpoint_id = {}) {
+    /// An empty checkpoint id is none. With a gap capacity it looks for gaps.
+    explicit cursor(const store &store, const region &region = {}, std::string_view checkpoint_id = {},
+                    std::uint64_t gap_capacity = 0) {
         const batpak_region_t raw = region.raw();
         batpak_cursor_options_t options;
         detail::check([&](auto err) { return batpak_cursor_options_init(&options, sizeof options, err); });
         options.checkpoint_id = checkpoint_id.empty() ? nullptr : checkpoint_id.data();
         options.checkpoint_id_len = checkpoint_id.size();
+        options.gap_capacity = gap_capacity;
         batpak_cursor_t *handle = nullptr;
         detail::check([&](auto err) { return batpak_cursor_open(store.get(), &raw, &options, &handle, err); });
         handle_.reset(handle);
@@ -482,6 +531,15 @@ public:
         std::uint64_t events = 0;
         detail::check([&](auto err) { return batpak_cursor_lag(get(), &events, err); });
         return events;
+    }
+    /// The gaps of what was delivered since this was last called.
+    gap_list take_gaps() {
+        batpak_gap_list_t *handle = nullptr;
+        detail::check([&](auto err) { return batpak_cursor_take_gaps(get(), &handle, err); });
+        const detail::owner<batpak_gap_list_t, batpak_gap_list_free> owned(handle);
+        std::size_t n = 0;
+        const batpak_gap_t *first = batpak_gap_list_gaps(handle, &n);
+        return {detail::gaps_of(first, n), batpak_gap_list_dropped(handle)};
     }
     std::int32_t notify_fd() {
         std::int32_t fd = -1;
@@ -601,6 +659,13 @@ public:
         return text ? std::optional<std::string_view>(std::in_place, text, len) : std::nullopt;
     }
     std::uint32_t attempt() const noexcept { return batpak_delivery_attempt(handle_); }
+    /// The gaps of the batch.
+    gap_list gaps() const {
+        std::size_t n = 0;
+        std::uint64_t dropped = 0;
+        const batpak_gap_t *first = batpak_delivery_gaps(handle_, &n, &dropped);
+        return {detail::gaps_of(first, n), dropped};
+    }
     std::array<std::uint8_t, 32> idempotency_key(std::size_t event_index, std::uint32_t output_number) const {
         std::array<std::uint8_t, 32> key;
         detail::check([&](auto err) {
@@ -634,6 +699,8 @@ struct worker_options {
     std::optional<std::pair<std::uint32_t, std::chrono::milliseconds>> restarts_within;
     std::uint32_t retries_max = 0;
     std::chrono::milliseconds retry_backoff{0};
+    /// Look for gaps, and show the handler so many of each batch.
+    std::uint64_t gap_capacity = 0;
     /// What these throw is dropped.
     std::function<void()> on_restart_budget_exhausted;
     std::function<void(std::string_view checkpoint_id, batpak_status_t code, std::string_view message)>
@@ -719,6 +786,7 @@ private:
         }
         raw.retries_max = options.retries_max;
         raw.retry_backoff_ms = static_cast<std::uint64_t>(options.retry_backoff.count());
+        raw.gap_capacity = options.gap_capacity;
         raw.checkpoint_id = options.checkpoint_id.empty() ? nullptr : options.checkpoint_id.data();
         raw.checkpoint_id_len = options.checkpoint_id.size();
         raw.name = options.name.empty() ? nullptr : options.name.data();

@@ -58,7 +58,7 @@ fn make_store(directory: &Path, close_last: bool) {
                 _ => vec![],
             };
         }
-        let options = CursorOptions { checkpoint_id: Some(String::from("walker")) };
+        let options = CursorOptions { checkpoint_id: Some(String::from("walker")), ..CursorOptions::default() };
         let cursor = Cursor::open(&store, Region::all().with_entity_prefix("plane"), &options).unwrap();
         if let Polled::Batch(batch) = cursor.poll(100, 0, PollTimeout::Never).unwrap() {
             assert_eq!(batch.len(), 100);

@@ -18,6 +18,7 @@ use crate::event::{EventBatch, EventId, Region};
 use crate::store::{LogLevel, Scan, Signal, Store, Woken};
 
 use super::checkpoint::{self, Claim};
+use super::gap::{GapList, Gaps};
 use super::position::{CursorPosition, Last, Place, Progress};
 
 /// How long a poll that finds nothing waits for something.
@@ -83,6 +84,7 @@ pub(crate) struct Consumer {
     scan: Scan,
     progress: Progress,
     durable: Option<Durable>,
+    gaps: Option<Gaps>,
     announcement_due: bool,
 }
 
@@ -104,7 +106,18 @@ impl Consumer {
             }
         };
         let scan = Scan::new(region);
-        Ok(Consumer { store: store.clone(), signal, scan, progress, durable, announcement_due: false })
+        Ok(Consumer { store: store.clone(), signal, scan, progress, durable, gaps: None, announcement_due: false })
+    }
+
+    /// Looks for gaps from now on, unless the capacity is 0.
+    pub(crate) fn with_gaps(mut self, capacity: usize) -> Consumer {
+        self.gaps = Gaps::new(capacity);
+        self
+    }
+
+    /// The gaps observed since this was last asked.
+    pub(crate) fn take_gaps(&mut self) -> GapList {
+        self.gaps.as_mut().map(Gaps::take).unwrap_or_default()
     }
 
     /// The checkpoint id, when there is one.
@@ -207,6 +220,9 @@ impl Consumer {
         let (batch, scanned) = self.scan.next(&self.store, from, bounds.events, bounds.payload_bytes)?;
         match batch.events().last() {
             Some(last) => {
+                if let Some(gaps) = &mut self.gaps {
+                    gaps.look(&self.store, self.progress.current().next_sequence(), &batch)?;
+                }
                 self.progress.deliver(Last::from(last), scanned);
                 Ok(Some(batch))
             }

@@ -7,6 +7,8 @@ use crate::error::{Error, Result};
 use crate::event::{EventBatch, EventId};
 use crate::store::Store;
 
+use super::gap::GapList;
+
 /// Consumes the batches of one worker, on the worker's thread, with no lock held. It may call everything but the close of
 /// its store and the join of its own worker.
 pub trait Handler: Send {
@@ -51,6 +53,7 @@ pub struct Delivery<'a> {
     checkpoint_id: Option<&'a str>,
     batch: &'a Arc<EventBatch>,
     attempt: u32,
+    gaps: GapList,
     done: Cell<usize>,
     error: RefCell<String>,
 }
@@ -65,7 +68,24 @@ impl<'a> Delivery<'a> {
         batch: &'a Arc<EventBatch>,
         attempt: u32,
     ) -> Delivery<'a> {
-        Delivery { store, checkpoint_id, batch, attempt, done: Cell::new(0), error: RefCell::default() }
+        Delivery {
+            store,
+            checkpoint_id,
+            batch,
+            attempt,
+            gaps: GapList::default(),
+            done: Cell::new(0),
+            error: RefCell::default(),
+        }
+    }
+
+    pub(crate) fn with_gaps(self, gaps: GapList) -> Delivery<'a> {
+        Delivery { gaps, ..self }
+    }
+
+    /// The gaps of this batch; none without [`WorkerOptions::gap_capacity`](super::WorkerOptions::gap_capacity).
+    pub fn gaps(&self) -> &GapList {
+        &self.gaps
     }
 
     /// The events; keep the `Arc` to keep them.

@@ -24,6 +24,7 @@ use crate::store::{Child, ChildKind, Signal, Store};
 pub mod checkpoint;
 mod consumer;
 mod delivery;
+mod gap;
 mod position;
 mod restart;
 #[cfg(test)]
@@ -33,6 +34,7 @@ pub mod worker;
 pub use checkpoint::Checkpoint;
 pub use consumer::{PollTimeout, Polled};
 pub use delivery::{Delivery, Handler, Outcome};
+pub use gap::{Gap, GapList, SequenceRange};
 pub use position::CursorPosition;
 pub use restart::RestartPolicy;
 pub use worker::{JoinOutcome, Worker, WorkerOptions, WorkerStats};
@@ -44,6 +46,8 @@ use consumer::{BatchBounds, Consumer};
 pub struct CursorOptions {
     /// Resume from the checkpoint of this id, and persist to it. One live consumer may have it. Default: none.
     pub checkpoint_id: Option<String>,
+    /// Look for gaps, and keep so many until [`Cursor::take_gaps`]. Default: 0, off.
+    pub gap_capacity: usize,
 }
 
 /// An ordered reader of a region. Every clone is the same cursor.
@@ -56,7 +60,8 @@ impl Cursor {
     /// Opens a cursor at its checkpoint, or at the beginning when it has none.
     pub fn open(store: &Store, region: Region, options: &CursorOptions) -> Result<Cursor> {
         let signal = store.new_signal();
-        let consumer = Consumer::open(store, &region, options.checkpoint_id.as_deref(), signal.clone())?;
+        let consumer = Consumer::open(store, &region, options.checkpoint_id.as_deref(), signal.clone())?
+            .with_gaps(options.gap_capacity);
         let shared = Arc::new(Shared {
             store: store.clone(),
             signal,
@@ -134,6 +139,11 @@ impl Cursor {
     /// the end, `CheckpointDiverged` when the log has another event there. Without an id only the first is checked.
     pub fn seek_position(&self, next_sequence: u64, id: Option<EventId>) -> Result<()> {
         self.shared.enter()?.seek_position(next_sequence, id)
+    }
+
+    /// The gaps of what was delivered since this was last asked; none without [`CursorOptions::gap_capacity`].
+    pub fn take_gaps(&self) -> Result<GapList> {
+        Ok(self.shared.enter()?.take_gaps())
     }
 
     /// How many visible events were not scanned yet, matching or not.
@@ -284,6 +294,10 @@ impl Child for Shared {
         self.closing.store(true, Ordering::SeqCst);
         self.signal.interrupt();
         self.give_up_if_free();
+    }
+
+    fn is_live(&self) -> bool {
+        !self.is_closing()
     }
 
     fn kind(&self) -> ChildKind {

@@ -3,6 +3,7 @@
 mod checkpoints;
 mod crashes;
 mod cursors;
+mod gaps;
 mod waiting;
 
 use std::path::Path;
@@ -55,7 +56,7 @@ pub(super) fn append_until_sealed(store: &Store, entity: &str) {
 }
 
 pub(super) fn with_checkpoint(id: &str) -> CursorOptions {
-    CursorOptions { checkpoint_id: Some(id.to_owned()) }
+    CursorOptions { checkpoint_id: Some(id.to_owned()), ..CursorOptions::default() }
 }
 
 pub(super) fn durable_cursor(store: &Store, id: &str) -> Cursor {

@@ -71,6 +71,8 @@ pub struct WorkerOptions {
     pub retry_backoff_ms: u64,
     /// The longest such wait: default 10,000 ms.
     pub retry_backoff_max_ms: u64,
+    /// Look for gaps, and hand over so many of a batch, the newest: default 0, off.
+    pub gap_capacity: usize,
     /// See [`RestartBudgetCallback`].
     pub on_restart_budget_exhausted: Option<RestartBudgetCallback>,
     /// See [`CheckpointFailureCallback`].
@@ -90,6 +92,7 @@ impl Default for WorkerOptions {
             retries_max: 10,
             retry_backoff_ms: 10,
             retry_backoff_max_ms: 10_000,
+            gap_capacity: 0,
             on_restart_budget_exhausted: None,
             on_checkpoint_failure: None,
             name: None,
@@ -108,6 +111,7 @@ impl std::fmt::Debug for WorkerOptions {
             .field("retries_max", &self.retries_max)
             .field("retry_backoff_ms", &self.retry_backoff_ms)
             .field("retry_backoff_max_ms", &self.retry_backoff_max_ms)
+            .field("gap_capacity", &self.gap_capacity)
             .field("name", &self.name)
             .finish_non_exhaustive()
     }
@@ -397,6 +401,10 @@ impl Child for Shared {
         self.request_stop();
     }
 
+    fn is_live(&self) -> bool {
+        !self.ending().is_over
+    }
+
     fn kind(&self) -> ChildKind {
         ChildKind::Worker
     }
@@ -475,7 +483,8 @@ struct Supervisor {
 impl Supervisor {
     fn open(shared: Arc<Shared>, seed: Seed) -> Result<Supervisor> {
         let Seed { store, region, options, handler } = seed;
-        let consumer = Consumer::open(&store, &region, options.checkpoint_id.as_deref(), shared.signal.clone())?;
+        let consumer = Consumer::open(&store, &region, options.checkpoint_id.as_deref(), shared.signal.clone())?
+            .with_gaps(options.gap_capacity);
         Ok(Supervisor {
             handler,
             bounds: BatchBounds::new(options.batch_events, options.batch_bytes)?,
@@ -513,7 +522,9 @@ impl Supervisor {
 
     fn deliver(&mut self, batch: &Arc<EventBatch>) -> Round {
         self.count_delivery(batch);
-        let delivery = Delivery::new(&self.store, self.consumer.checkpoint_id(), batch, self.attempts.1);
+        let gaps = self.consumer.take_gaps();
+        let delivery =
+            Delivery::new(&self.store, self.consumer.checkpoint_id(), batch, self.attempts.1).with_gaps(gaps);
         let outcome = catch_unwind(AssertUnwindSafe(|| self.handler.handle(&delivery)))
             .unwrap_or_else(|panic| Outcome::Fail { message: panic_message(panic) });
         let (done, note) = (delivery.done(), delivery.take_error());

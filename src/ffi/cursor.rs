@@ -13,8 +13,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use super::batch::{BATPAK_NO_SEQUENCE, Batch};
 use super::callback::{UserData, batpak_user_data_free_fn, contain};
 use super::error::batpak_error_t;
+use super::gap::Gaps;
 use super::guard;
-use super::handle::{self, Castable, batpak_batch_t, batpak_cursor_t, batpak_store_t};
+use super::handle::{self, Castable, batpak_batch_t, batpak_cursor_t, batpak_gap_list_t, batpak_store_t};
 use super::input::{self, out, out_handle};
 use super::options::{self, Versioned, check_reserved};
 use super::region::{self, batpak_region_t};
@@ -41,8 +42,10 @@ pub struct batpak_cursor_options_t {
     pub checkpoint_id: *const c_char,
     /// Its length in bytes.
     pub checkpoint_id_len: usize,
+    /// Look for gaps, and keep so many until batpak_cursor_take_gaps; 0, the default, is off and costs nothing.
+    pub gap_capacity: u64,
     /// Zero.
-    pub reserved: [u64; 4],
+    pub reserved: [u64; 3],
 }
 
 // SAFETY: repr(C), integers and pointers without padding, the size first.
@@ -56,7 +59,8 @@ unsafe impl Versioned for batpak_cursor_options_t {
             flags: 0,
             checkpoint_id: std::ptr::null(),
             checkpoint_id_len: 0,
-            reserved: [0; 4],
+            gap_capacity: 0,
+            reserved: [0; 3],
         }
     }
 
@@ -154,7 +158,9 @@ pub unsafe extern "C" fn batpak_cursor_open(
             let place = place?;
             let given = options::read(options)?;
             let checkpoint_id = optional_id(given.checkpoint_id, given.checkpoint_id_len)?;
-            let cursor = Cursor::open(store, region::read(region)?, &CursorOptions { checkpoint_id })?;
+            let gap_capacity = usize::try_from(given.gap_capacity).unwrap_or(usize::MAX);
+            let options = CursorOptions { checkpoint_id, gap_capacity };
+            let cursor = Cursor::open(store, region::read(region)?, &options)?;
             place.write(handle::create(CursorObject { cursor, wake_data: Mutex::default() }));
             Ok(BATPAK_OK)
         })
@@ -381,6 +387,30 @@ pub unsafe extern "C" fn batpak_cursor_lag(
         on_cursor(cursor, err, |cursor| {
             let place = out("events", events)?;
             place.write(cursor.lag()?);
+            Ok(())
+        })
+    }
+}
+
+/// The gaps of what was delivered since this was last called (see Gap above), oldest first. They are handed over: the
+/// next call has only newer ones.
+///
+/// gaps: out; to be freed with batpak_gap_list_free; NULL on failure. Empty without gap_capacity in the options. err:
+/// out, may be NULL.
+/// Errors: BATPAK_E_CONCURRENT.
+/// One thread at a time; never waits. Since 0.1.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn batpak_cursor_take_gaps(
+    cursor: *mut batpak_cursor_t,
+    gaps: *mut *mut batpak_gap_list_t,
+    err: *mut *mut batpak_error_t,
+) -> batpak_status_t {
+    // SAFETY: P.
+    unsafe {
+        let place = out_handle("gaps", gaps);
+        on_cursor(cursor, err, |cursor| {
+            let place = place?;
+            place.write(handle::create(Gaps::new(cursor.take_gaps()?)));
             Ok(())
         })
     }

@@ -12,6 +12,7 @@ use std::sync::Arc;
 use super::batch::{Batch, batpak_event_t, c_events};
 use super::callback::{UserData, contain};
 use super::error::batpak_error_t;
+use super::gap::{Gaps, batpak_gap_t};
 use super::guard;
 use super::handle::{self, Castable, batpak_batch_t, batpak_delivery_t, batpak_store_t};
 use super::input::{self, invalid, out};
@@ -40,6 +41,8 @@ pub(super) struct DeliveryObject {
     store: *mut batpak_store_t,
     /// Made when the handler first asks for it, given back after its call.
     batch: Cell<*mut batpak_batch_t>,
+    /// As the batch. Boxed, for what was lent must not move.
+    gaps: RefCell<Option<Box<Gaps>>>,
     error: RefCell<String>,
 }
 
@@ -74,6 +77,7 @@ impl CHandler {
             checkpoint_id: checkpoint_id.map(|id| [id.as_bytes(), b"\0"].concat()),
             store: handle::create(store),
             batch: Cell::new(ptr::null_mut()),
+            gaps: RefCell::default(),
             error: RefCell::default(),
         };
         CHandler { function, data, delivery: handle::create(delivery) }
@@ -137,6 +141,7 @@ impl<'a> Call<'a> {
         let batch = self.0.batch.replace(ptr::null_mut());
         // SAFETY: null, or the reference that `batpak_delivery_batch` made for the object.
         unsafe { handle::free(batch) };
+        self.0.gaps.take();
         self.0.error.take()
     }
 }
@@ -219,6 +224,38 @@ pub unsafe extern "C" fn batpak_delivery_batch(delivery: *const batpak_delivery_
                 object.batch.set(handle::create(Batch::Delivered(current.batch().clone())));
             }
             object.batch.get()
+        })
+    }
+}
+
+/// The gaps of the batch (see Gap above), oldest first.
+///
+/// n: out, may be NULL; the number of gaps. dropped: out, may be NULL; how many older ones of the batch the worker's
+/// gap_capacity left no room for.
+/// Returns an array borrowed from the delivery until the handler returns; NULL when there are none, and without
+/// gap_capacity in the worker's options.
+/// The handler's thread; never waits. Since 0.1.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn batpak_delivery_gaps(
+    delivery: *const batpak_delivery_t,
+    n: *mut usize,
+    dropped: *mut u64,
+) -> *const batpak_gap_t {
+    // SAFETY: P.
+    unsafe {
+        if !n.is_null() {
+            n.write(0);
+        }
+        if !dropped.is_null() {
+            dropped.write(0);
+        }
+        ask(delivery, ptr::null(), |object, current| {
+            let mut place = object.gaps.borrow_mut();
+            let gaps = place.get_or_insert_with(|| Box::new(Gaps::new(current.gaps().clone())));
+            if !dropped.is_null() {
+                dropped.write(gaps.dropped());
+            }
+            gaps.lend(n)
         })
     }
 }

@@ -39,6 +39,11 @@ pub struct batpak_batch_t {
     _opaque: [u8; 0],
 }
 
+/// Gaps that a cursor has observed. Immutable; any thread.
+pub struct batpak_gap_list_t {
+    _opaque: [u8; 0],
+}
+
 /// A checkpoint as loaded. Immutable; any thread.
 pub struct batpak_checkpoint_t {
     _opaque: [u8; 0],

@@ -6,6 +6,7 @@ use std::mem::offset_of;
 use super::batch::batpak_event_t;
 use super::cursor::{batpak_cursor_options_t, batpak_cursor_position_t};
 use super::fence::batpak_fence_options_t;
+use super::gap::{batpak_gap_t, batpak_sequence_range_t};
 use super::region::batpak_region_t;
 use super::store::{
     batpak_append_options_t, batpak_append_t, batpak_receipt_t, batpak_store_options_t, batpak_store_stats_t,
@@ -46,11 +47,14 @@ fn lines() -> Vec<String> {
             has_clock_range reserved0 clock_start clock_end reserved),
         layout!(batpak_event_t: sequence clock prev_sequence time_us id correlation_id kind schema flags cause_count
             entity entity_len scope scope_len payload payload_len causes reserved),
-        layout!(batpak_cursor_options_t: struct_size flags checkpoint_id checkpoint_id_len reserved),
+        layout!(batpak_sequence_range_t: start end),
+        layout!(batpak_gap_t: expected_sequence delivered_sequence ranges range_count reserved),
+        layout!(batpak_cursor_options_t: struct_size flags checkpoint_id checkpoint_id_len gap_capacity reserved),
         layout!(batpak_cursor_position_t: next_sequence position scanned committed position_id reserved),
         layout!(batpak_worker_options_t: struct_size restart_policy batch_events batch_payload_bytes idle_wait_ms
             max_restarts retries_max within_ms retry_backoff_ms checkpoint_id checkpoint_id_len name name_len
-            on_restart_budget_exhausted on_checkpoint_failure callback_user_data callback_user_data_free reserved),
+            on_restart_budget_exhausted on_checkpoint_failure callback_user_data callback_user_data_free
+            gap_capacity reserved),
         layout!(batpak_worker_stats_t: struct_size is_running batches events commits retries failures restarts
             reserved),
     ]

@@ -310,7 +310,7 @@ pub struct batpak_store_stats_t {
     pub durable: u64,
     /// Segment files.
     pub segments: u64,
-    /// Segment files that are complete.
+    /// Segments that were left for a new one since the store was opened.
     pub segments_sealed: u64,
     /// Bytes of segments and indexes on disk.
     pub bytes_on_disk: u64,
@@ -324,7 +324,7 @@ pub struct batpak_store_stats_t {
     pub workers_running: u64,
     /// Syncs of the log since the store was opened.
     pub syncs: u64,
-    /// How often the store was opened for writing.
+    /// The epoch in force: how many openings have appended. 0 in a store opened for reading only.
     pub epoch: u64,
     /// Bytes that were cut from the log's end when the store was opened: the remains of an append that a crash cut
     /// short.
@@ -629,7 +629,7 @@ pub unsafe extern "C" fn batpak_store_stats_init(
 /// Numbers about a store.
 ///
 /// stats: in and out; prepared with batpak_store_stats_init. err: out, may be NULL.
-/// Any thread; never waits for the disk. Since 0.1.
+/// Any thread; lists the directory of segments, and may wait for an append that is under way. Since 0.1.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn batpak_store_stats(
     store: *mut batpak_store_t,
@@ -955,7 +955,8 @@ impl Request {
         answers: &mut Vec<Receipt>,
     ) -> Result<batpak_status_t> {
         let count = self.items.count;
-        let no_memory = |_| Error::NoMemory { bytes: count * (size_of::<NewEvent>() + size_of::<Receipt>()) };
+        let no_memory =
+            |_| Error::NoMemory { bytes: count.saturating_mul(size_of::<NewEvent>() + size_of::<Receipt>()) };
         events.try_reserve(count).map_err(no_memory)?;
         for index in 0..count {
             // SAFETY: P; `index` is below `count`.
@@ -1035,5 +1036,33 @@ fn stats_of(store: &Store) -> batpak_store_stats_t {
         cut_bytes: stats.cut_bytes,
         cut_events: stats.cut_events,
         ..batpak_store_stats_t::defaults()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::ffi::OsStrExt;
+    use std::ptr;
+
+    use super::super::status::BATPAK_E_NO_MEMORY;
+    use super::*;
+
+    /// Guards: a count that no array can have poisons the store: its bytes were multiplied out for the message.
+    #[test]
+    fn an_impossible_count_is_refused_and_poisons_nothing() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().as_os_str().as_bytes();
+        let mut store = ptr::null_mut();
+        let item = batpak_append_t { struct_size: 8, ..batpak_append_t::defaults() };
+        // SAFETY: every pointer is valid for what is read before the refusal; the handle is freed once.
+        unsafe {
+            let opened = batpak_store_open(path.as_ptr().cast(), path.len(), ptr::null(), &mut store, ptr::null_mut());
+            assert_eq!(opened, BATPAK_OK);
+            let n = isize::MAX as usize / 8;
+            let refused = batpak_store_append(store, &item, n, ptr::null(), ptr::null_mut(), ptr::null_mut());
+            assert_eq!(refused, BATPAK_E_NO_MEMORY);
+            assert_eq!(batpak_store_sync(store, ptr::null_mut()), BATPAK_OK);
+            batpak_store_free(store);
+        }
     }
 }

@@ -109,8 +109,10 @@ pub struct batpak_worker_options_t {
     pub callback_user_data: *mut c_void,
     /// Frees callback_user_data; may be NULL.
     pub callback_user_data_free: batpak_user_data_free_fn,
+    /// Look for gaps, and show the handler so many of each batch; 0, the default, is off and costs nothing.
+    pub gap_capacity: u64,
     /// Zero.
-    pub reserved: [u64; 4],
+    pub reserved: [u64; 3],
 }
 
 // SAFETY: repr(C), integers, pointers and nullable functions without padding, the size first.
@@ -138,7 +140,8 @@ unsafe impl Versioned for batpak_worker_options_t {
             on_checkpoint_failure: None,
             callback_user_data: std::ptr::null_mut(),
             callback_user_data_free: None,
-            reserved: [0; 4],
+            gap_capacity: 0,
+            reserved: [0; 3],
         }
     }
 
@@ -392,6 +395,7 @@ unsafe fn worker_options(given: &batpak_worker_options_t, data: &Arc<UserData>) 
         retry_backoff_ms: or_default(given.retry_backoff_ms, defaults.retry_backoff_ms),
         on_restart_budget_exhausted: budget_callback(given.on_restart_budget_exhausted, data),
         on_checkpoint_failure: failure_callback(given.on_checkpoint_failure, data),
+        gap_capacity: usize::try_from(given.gap_capacity).unwrap_or(usize::MAX),
         name: (!name.is_empty()).then(|| name.to_owned()),
         ..defaults
     })

@@ -17,15 +17,28 @@ use super::{File, TailMap};
 use crate::error::{Error, Result};
 
 /// A switch that goes from healthy to tripped, once.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub struct Latch {
     cause: OnceLock<String>,
+    announce: Option<Box<dyn Fn() + Send + Sync>>,
+}
+
+impl std::fmt::Debug for Latch {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Latch").field("cause", &self.cause.get()).finish_non_exhaustive()
+    }
 }
 
 impl Latch {
     /// A healthy latch.
     pub fn new() -> Latch {
         Latch::default()
+    }
+
+    /// One that calls `announce` when it has tripped: whoever waits for what can no longer come is to look. The locks of the failed
+    /// operation are held then.
+    pub fn announcing(announce: impl Fn() + Send + Sync + 'static) -> Latch {
+        Latch { announce: Some(Box::new(announce)), ..Latch::default() }
     }
 
     /// `Poisoned` with the first cause when tripped. One atomic load when healthy.
@@ -41,6 +54,9 @@ impl Latch {
     #[cold]
     pub fn trip(&self, error: &Error) {
         self.cause.get_or_init(|| error.to_string());
+        if let Some(announce) = &self.announce {
+            announce();
+        }
     }
 
     /// Whether [`Latch::check`] refuses.
@@ -204,6 +220,19 @@ mod tests {
         latch.trip(&Error::BatchEmpty);
         let Err(Error::Poisoned { cause }) = latch.check() else { panic!("not poisoned") };
         assert_eq!(cause, Error::NoCheckpoint.to_string());
+    }
+
+    /// Guards: who waits for what can no longer come is not told.
+    #[test]
+    fn it_announces_that_it_has_tripped() {
+        let announced = Arc::new(std::sync::atomic::AtomicU32::new(0));
+        let count = announced.clone();
+        let latch = Latch::announcing(move || {
+            count.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        });
+        assert_eq!(announced.load(std::sync::atomic::Ordering::Relaxed), 0);
+        latch.trip(&Error::NoCheckpoint);
+        assert_eq!(announced.load(std::sync::atomic::Ordering::Relaxed), 1);
     }
 
     /// Guards: of two threads that sync at once, the one that the kernel does not tell of the failure acknowledges.

@@ -216,7 +216,13 @@ fn assertion_beyond(
             match (peek.frame_type, peek.length) {
                 (control::TYPE_EPOCH, control::EPOCH_BYTES) | (control::TYPE_CLOSE, control::CLOSE_BYTES) => {
                     if let Ok((_, control, _)) = control::decode_self_seeded(frame_bytes, store_id, base) {
-                        if (base, offset) > cut {
+                        // A copy in a payload names an epoch that was over, or in force already, where the log is cut.
+                        let is_news = match control {
+                            Control::Epoch { epoch: named, .. } => named > epoch,
+                            Control::Close { epoch: named, .. } => named >= epoch,
+                            _ => false,
+                        };
+                        if is_news && (base, offset) > cut {
                             return Ok(Some(offset));
                         }
                         if let Control::Epoch { epoch, .. } = control {
@@ -433,8 +439,12 @@ pub(crate) fn recover<S: Sink>(
         remove_segments(storage, directory, scanned[last + 1..].iter().rev().map(|(found, _)| found.base))?;
         for (found, scan) in &scanned[..=last] {
             let Some(file) = storage.open_write(&found.path)? else { continue };
-            if scan.file_bytes > scan.end && found.base == scanned[last].0.base {
-                file.set_length(scan.end)?;
+            if found.base == scanned[last].0.base {
+                if scan.file_bytes > scan.end {
+                    file.set_length(scan.end)?;
+                }
+                // Only a close leaves a file that ends with its last frame: an event's payload may end with a copy of a CLOSE frame.
+                file.set_length(scan.end + 8)?;
             }
             let durable = match asserted {
                 Some((base, _)) if base > found.base => scan.end,

@@ -13,6 +13,8 @@ pub(crate) trait Child: Send + Sync {
     fn at_close(&self);
     /// The store is closed: give up what excludes others.
     fn release(&self);
+    /// It was not closed, or has not ended.
+    fn is_live(&self) -> bool;
     /// Cursor or worker.
     fn kind(&self) -> ChildKind;
 }

@@ -1,7 +1,7 @@
 //! Closing: workers first, then the log, then the locks. Cursors and batches never hold it up; a running handler does.
 
-use std::sync::PoisonError;
 use std::sync::atomic::Ordering;
+use std::sync::{Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::error::{Error, Result};
@@ -11,6 +11,43 @@ use crate::io::File;
 use super::options::LogLevel;
 use super::rotation::NEXT_SEGMENT_NAME;
 use super::{ChildKind, Inner, Store};
+
+/// Lets one thread close at a time; the others wait, as long as they want to.
+#[derive(Debug, Default)]
+pub(crate) struct Closing {
+    is_under_way: Mutex<bool>,
+    done: Condvar,
+}
+
+impl Closing {
+    /// `None`: another thread was still at it at the deadline.
+    fn enter(&self, deadline: Option<Instant>) -> Option<Turn<'_>> {
+        let mut is_under_way = self.is_under_way.lock().unwrap_or_else(PoisonError::into_inner);
+        while *is_under_way {
+            is_under_way = match deadline {
+                None => self.done.wait(is_under_way).unwrap_or_else(PoisonError::into_inner),
+                Some(deadline) => {
+                    let left = deadline.saturating_duration_since(Instant::now());
+                    if left.is_zero() {
+                        return None;
+                    }
+                    self.done.wait_timeout(is_under_way, left).unwrap_or_else(PoisonError::into_inner).0
+                }
+            };
+        }
+        *is_under_way = true;
+        Some(Turn(self))
+    }
+}
+
+struct Turn<'a>(&'a Closing);
+
+impl Drop for Turn<'_> {
+    fn drop(&mut self) {
+        *self.0.is_under_way.lock().unwrap_or_else(PoisonError::into_inner) = false;
+        self.0.done.notify_one();
+    }
+}
 
 impl Store {
     /// Stops the workers, makes everything durable, writes the index of the active segment and unlocks the directory.
@@ -28,15 +65,17 @@ impl Store {
         }
         let started = Instant::now();
         let deadline = started.checked_add(timeout);
-        let _one_at_a_time = inner.closing.lock().unwrap_or_else(PoisonError::into_inner);
+        let turn = inner.closing.enter(deadline);
         if inner.closed.load(Ordering::Acquire) {
             return Ok(());
         }
         let children = inner.children();
         children.iter().for_each(|child| child.stop());
+        inner.signals.end_waits_of_handlers(true);
         let handlers =
             children.iter().filter(|child| child.kind() == ChildKind::Worker && !child.wait_idle(deadline)).count();
-        if handlers > 0 {
+        inner.signals.end_waits_of_handlers(false);
+        if handlers > 0 || turn.is_none() {
             return Err(Error::Busy { handlers, waited_ms: started.elapsed().as_millis() as u64 });
         }
         children.iter().for_each(|child| child.at_close());
@@ -69,9 +108,10 @@ impl Inner {
         };
         // Segments that open fences kept from it.
         self.helper.finish(self);
-        let committed = self.commit_until(bound, ticket);
+        let committed = self.commit_ticket(bound, ticket);
         let mut guard = self.lock_appender();
         let Some(appender) = guard.as_mut() else { return Ok(()) };
+        let mut index_error = None;
         let result = committed.and_then(|()| self.latch.check()).and_then(|()| {
             if !appender.needs_close {
                 return Ok(());
@@ -87,17 +127,20 @@ impl Inner {
             let newest = self.segments();
             if let Some(segment) = newest.last() {
                 // Derived: the next opening rebuilds it if this fails.
-                if let Err(error) = segment.write_partial(&self.library, &appender.index) {
-                    self.options.log.write(LogLevel::Warning, "close", || {
-                        format!("the active segment's index was not written: {error}")
-                    });
-                }
+                index_error = segment.write_partial(&self.library, &appender.index).err();
             }
             self.storage.sync_directory(&self.library.directory)
         });
         let _ = self.storage.remove(&self.library.directory.join(NEXT_SEGMENT_NAME));
-        // Let the mapping and the descriptors go.
+        // Let the mappings and the descriptors go.
         drop(guard.take());
+        drop(guard);
+        drop(self.helper.take_prepared());
+        if let Some(error) = index_error {
+            self.options
+                .log
+                .write(LogLevel::Warning, "close", || format!("the active segment's index was not written: {error}"));
+        }
         result
     }
 }

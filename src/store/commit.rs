@@ -6,12 +6,14 @@
 
 use std::sync::atomic::Ordering;
 use std::sync::{Condvar, Mutex, PoisonError};
+use std::time::Instant;
 
 use crate::error::{Error, Result};
 use crate::io::File;
 
 use super::Inner;
 use super::append::Mark;
+use super::watermark::Waited;
 
 #[derive(Debug, Default)]
 pub(crate) struct GroupCommit {
@@ -41,29 +43,42 @@ enum Extent {
 impl Inner {
     /// Returns once every sequence below `bound` is durable.
     pub(super) fn commit(&self, bound: u64) -> Result<()> {
-        self.commit_to(bound, 0, Extent::All)
+        self.commit_to(bound, 0, Extent::All, None).map(|_| ())
     }
 
     /// As [`Inner::commit`], and once the frames counted by `ticket` are durable.
-    pub(super) fn commit_until(&self, bound: u64, ticket: u64) -> Result<()> {
-        self.commit_to(bound, ticket, Extent::All)
+    pub(super) fn commit_ticket(&self, bound: u64, ticket: u64) -> Result<()> {
+        self.commit_to(bound, ticket, Extent::All, None).map(|_| ())
     }
 
     /// Makes the segments that were left durable, up to `bound`.
     pub(super) fn commit_sealed(&self, bound: u64) -> Result<()> {
-        self.commit_to(bound, 0, Extent::Sealed)
+        self.commit_to(bound, 0, Extent::Sealed, None).map(|_| ())
     }
 
-    fn commit_to(&self, bound: u64, ticket: u64, extent: Extent) -> Result<()> {
+    /// As [`Inner::commit`], but waits for another thread's sync no longer than until `deadline`. Its own it sees through.
+    pub(super) fn commit_until(&self, bound: u64, deadline: Option<Instant>) -> Result<Waited> {
+        self.commit_to(bound, 0, Extent::All, deadline)
+    }
+
+    fn commit_to(&self, bound: u64, ticket: u64, extent: Extent, deadline: Option<Instant>) -> Result<Waited> {
         let mut syncing = self.group.syncing.lock().unwrap_or_else(PoisonError::into_inner);
         loop {
             let marks = &self.marks;
             if marks.durable.load(Ordering::Acquire) >= bound && marks.ticket.load(Ordering::Acquire) >= ticket {
-                return Ok(());
+                return Ok(Waited::Reached);
             }
             self.latch.check()?;
             if *syncing {
-                syncing = self.group.done.wait(syncing).unwrap_or_else(PoisonError::into_inner);
+                let Some(deadline) = deadline else {
+                    syncing = self.group.done.wait(syncing).unwrap_or_else(PoisonError::into_inner);
+                    continue;
+                };
+                let left = deadline.saturating_duration_since(Instant::now());
+                if left.is_zero() {
+                    return Ok(Waited::TimedOut);
+                }
+                syncing = self.group.done.wait_timeout(syncing, left).unwrap_or_else(PoisonError::into_inner).0;
                 continue;
             }
             *syncing = true;
@@ -73,7 +88,7 @@ impl Inner {
             drop(leader);
             result?;
             // With the leadership given up: a host's wake function may wait for another thread's commit.
-            self.signals.publish();
+            self.signals.publish_durable();
             syncing = self.group.syncing.lock().unwrap_or_else(PoisonError::into_inner);
         }
     }

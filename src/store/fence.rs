@@ -374,7 +374,7 @@ impl Inner {
         };
         match durability {
             Durability::Process => self.signals.publish(),
-            Durability::Storage => self.commit_until(bound, ticket)?,
+            Durability::Storage => self.commit_ticket(bound, ticket)?,
         }
         self.helper.fences_decided();
         Ok(())
@@ -500,7 +500,7 @@ impl Inner {
             Some(appender) => (appender.next_sequence, appender.ticket),
             None => return Err(Error::Closed { what: "store" }),
         };
-        self.commit_until(bound, ticket)
+        self.commit_ticket(bound, ticket)
     }
 
     /// Space and the frames that come first, for a control frame of `bytes`. On failure nothing changed.

@@ -1,4 +1,5 @@
-//! The store's one background thread: prepares space ahead, prepares the next segment's file, seals segments that were left.
+//! The store's one background thread: prepares space ahead, prepares the next segment's file, seals segments that were left, and
+//! syncs for those who asked without waiting.
 //!
 //! It starts at the first append that could use it. Nothing depends on it but speed: whatever it has not done yet is done by
 //! the append that needs it, and its failures are reported to the log function (a failed sync, as everywhere, poisons the store).
@@ -37,6 +38,7 @@ struct State {
     sealing: bool,
     /// When a fence expires, or earlier.
     fence_deadline: Option<Instant>,
+    wants_sync: bool,
     stopped: bool,
     thread: Option<JoinHandle<()>>,
     start_error: Option<String>,
@@ -67,6 +69,7 @@ impl Shared {
 }
 
 enum Job {
+    Sync,
     Prepare(Arc<Space>, u64),
     Next,
     Seal(Arc<Segment>),
@@ -106,7 +109,12 @@ impl Helper {
         self.shared.work.notify_one();
     }
 
-    fn is_enabled(&self) -> bool {
+    /// Has the thread make durable what is appended.
+    pub fn sync(&self, inner: &Inner) {
+        self.ask(inner, |state| state.wants_sync = true);
+    }
+
+    pub fn is_enabled(&self) -> bool {
         self.enabled.load(Ordering::Relaxed)
     }
 
@@ -280,6 +288,9 @@ impl Shared {
             if state.stopped {
                 return Job::Stop;
             }
+            if std::mem::take(&mut state.wants_sync) {
+                return Job::Sync;
+            }
             if let Some(space) = state.space.take() {
                 if space.prepared() < state.space_end {
                     return Job::Prepare(space, state.space_end);
@@ -322,6 +333,14 @@ fn run(shared: &Shared, inner: &Weak<Inner>) {
         let Some(inner) = inner.upgrade() else { return };
         match job {
             Job::Stop => return,
+            Job::Sync => {
+                if let Err(error) = inner.commit(inner.marks.appended.load(Ordering::Acquire)) {
+                    inner
+                        .options
+                        .log
+                        .write(LogLevel::Error, "sync", || format!("a sync in the background failed: {error}"));
+                }
+            }
             Job::Prepare(space, end) => {
                 if let Err(error) = space.prepare(end) {
                     inner

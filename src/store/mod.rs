@@ -5,14 +5,15 @@
 //! * `durable` by `Inner::sync_once` alone, after the syncs that cover it;
 //! * `visible` by both, under the append lock: to the first STORAGE event that is not durable, else to `appended`.
 //!
-//! Locks, in the order in which they may be taken: group commit, append lock, segment list, helper, segment index. Signals are
-//! fired with none of them held.
+//! Locks, in the order in which they may be taken: group commit, append lock, segment list, helper, segment index, waits for marks.
+//! Signals are fired with none of them held.
 
 mod append;
 mod child;
 mod close;
 mod commit;
 mod fence;
+mod gap;
 mod helper;
 mod keys;
 #[cfg(test)]
@@ -28,10 +29,12 @@ mod segments;
 mod signal;
 #[cfg(test)]
 mod tests;
+mod watermark;
 
 pub use append::{Expected, NewEvent, Receipt};
 pub use fence::{FENCE_TIMEOUT, FENCE_TIMEOUT_MAX, Fence, FenceOptions};
 pub use options::{Durability, LogFunction, LogLevel, LogSink, SEGMENT_BYTES_RANGE, StoreOptions};
+pub use watermark::{Waited, Watermark};
 
 pub(crate) use child::{Child, ChildKind, HandlerScope};
 pub(crate) use scan::Scan;
@@ -50,6 +53,7 @@ use crate::io::{Lock, Storage, fork};
 use crate::log::recovery::Cut;
 
 use append::Appender;
+use close::Closing;
 use commit::GroupCommit;
 use helper::Helper;
 use keys::KeyWindow;
@@ -95,7 +99,7 @@ pub struct Stats {
     pub memory_bytes: u64,
     /// Open cursors.
     pub cursors_open: u64,
-    /// Workers that were started and not yet dropped.
+    /// Workers that have not ended.
     pub workers_running: u64,
     /// Group syncs of this opening.
     pub syncs: u64,
@@ -141,8 +145,8 @@ struct Inner {
     latch: Arc<Latch>,
     locks: Mutex<Vec<Box<dyn Lock>>>,
     closed: AtomicBool,
-    closing: Mutex<()>,
-    marks: Marks,
+    closing: Closing,
+    marks: Arc<Marks>,
     signals: Arc<SignalBoard>,
     segments: RwLock<Arc<Vec<Arc<Segment>>>>,
     append: Mutex<Option<Appender>>,
@@ -292,7 +296,7 @@ impl Store {
         let marks = self.watermarks();
         let segments = inner.segments();
         let children = inner.children();
-        let of_kind = |kind| children.iter().filter(|child| child.kind() == kind).count() as u64;
+        let of_kind = |kind| children.iter().filter(|child| child.kind() == kind && child.is_live()).count() as u64;
         let (entities_in_memory, epoch) = match &*inner.lock_appender() {
             Some(appender) => {
                 let before = appender.previous_heads.as_ref().map_or(0, |heads| heads.len());

@@ -316,7 +316,21 @@ fn assemble(
         segments.push(segment);
     }
     let index = active.unwrap_or_else(|| unreachable!("a recovered log has at least one segment"));
-    let latch = Arc::new(Latch::new());
+    let mark = || AtomicU64::new(recovered.next_sequence);
+    let marks = Arc::new(Marks {
+        appended: mark(),
+        visible: mark(),
+        durable: mark(),
+        ticket: AtomicU64::new(0),
+        open_floor: AtomicU64::new(u64::MAX),
+        seal_floor: AtomicU64::new(u64::MAX),
+        fence_deadline_us: AtomicU64::new(u64::MAX),
+    });
+    let signals = Arc::new(SignalBoard::new(marks.clone()));
+    let latch = Arc::new(Latch::announcing({
+        let signals = signals.clone();
+        move || signals.poison_waits()
+    }));
     let appender = match options.read_only {
         true => None,
         false => {
@@ -356,7 +370,6 @@ fn assemble(
             })
         }
     };
-    let mark = || AtomicU64::new(recovered.next_sequence);
     let inner = Arc::new_cyclic(|itself| Inner {
         itself: itself.clone(),
         path,
@@ -374,17 +387,9 @@ fn assemble(
         latch,
         locks: Mutex::new(locks),
         closed: AtomicBool::new(false),
-        closing: Mutex::default(),
-        marks: Marks {
-            appended: mark(),
-            visible: mark(),
-            durable: mark(),
-            ticket: AtomicU64::new(0),
-            open_floor: AtomicU64::new(u64::MAX),
-            seal_floor: AtomicU64::new(u64::MAX),
-            fence_deadline_us: AtomicU64::new(u64::MAX),
-        },
-        signals: Arc::new(SignalBoard::default()),
+        closing: Default::default(),
+        marks,
+        signals,
         segments: RwLock::new(Arc::new(segments)),
         append: Mutex::new(appender),
         group: GroupCommit::default(),

@@ -4,6 +4,7 @@ mod failures;
 mod gate;
 mod power_loss;
 mod rot;
+mod waits;
 
 use std::fs;
 use std::path::Path;
@@ -71,7 +72,7 @@ fn segment_path(base: u64) -> std::path::PathBuf {
 }
 
 fn with_checkpoint(id: &str) -> CursorOptions {
-    CursorOptions { checkpoint_id: Some(id.to_owned()) }
+    CursorOptions { checkpoint_id: Some(id.to_owned()), ..CursorOptions::default() }
 }
 
 fn consumer(store: &Store, id: &str) -> Result<Cursor> {
@@ -361,7 +362,16 @@ fn regression_14_a_checkpoint_id_is_a_name_and_has_one_consumer() {
 /// Guards: a durable wait that forces no sync times out on an idle store.
 #[test]
 fn regression_15_asking_for_durability_forces_a_sync() {
-    for ask in [Store::sync, |store: &Store| store.make_durable(2)] {
+    let wait = |store: &Store, timeout| match store.wait(Watermark::Durable, 2, timeout)? {
+        Waited::Reached => Ok(()),
+        Waited::TimedOut => panic!("it timed out"),
+    };
+    for ask in [
+        &Store::sync as &dyn Fn(&Store) -> Result<()>,
+        &|store| store.make_durable(2),
+        &|store| wait(store, None),
+        &|store| wait(store, Some(Duration::from_millis(1))),
+    ] {
         let disk = SimStorage::new(1);
         let store = open_sim(&disk);
         append(&store, "a", b"1", Durability::Process).unwrap();

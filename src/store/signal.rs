@@ -6,12 +6,15 @@
 //!
 //! No lock is held while the wake function of a host runs.
 
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering, fence};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering, fence};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::time::Instant;
 
 use crate::error::Result;
 use crate::io::notify::EventFd;
+
+use super::Marks;
+use super::watermark::{MarkWaits, WAIT};
 
 type WakeFunction = Arc<dyn Fn() + Send + Sync>;
 
@@ -28,14 +31,20 @@ pub(crate) enum Woken {
     Closed,
 }
 
-/// The armed signals of one store.
-#[derive(Debug, Default)]
+/// The armed signals of one store, and the waits for its marks.
+#[derive(Debug)]
 pub(crate) struct SignalBoard {
-    armed: AtomicUsize,
+    /// Armed signals, and [`WAIT`] for each wait for a mark: one load tells a publisher that there is nobody.
+    pub(super) armed: AtomicU64,
     signals: Mutex<Vec<Weak<Signal>>>,
+    pub(super) waits: MarkWaits,
 }
 
 impl SignalBoard {
+    pub(super) fn new(marks: Arc<Marks>) -> SignalBoard {
+        SignalBoard { armed: AtomicU64::new(0), signals: Mutex::default(), waits: MarkWaits::new(marks) }
+    }
+
     pub fn new_signal(self: &Arc<SignalBoard>) -> Arc<Signal> {
         let signal = Arc::new(Signal {
             board: self.clone(),
@@ -51,28 +60,40 @@ impl SignalBoard {
         signal
     }
 
-    /// Fires every armed signal. Call it after moving a mark, with no lock held.
+    /// Fires every armed signal and wakes whose bound is reached. Call it after moving a mark, with no lock held.
     #[inline]
     pub fn publish(&self) {
         fence(Ordering::SeqCst);
-        if self.armed.load(Ordering::Relaxed) > 0 {
-            self.fire_armed();
+        let armed = self.armed.load(Ordering::Relaxed);
+        if armed > 0 {
+            self.wake(armed);
         }
     }
 
     #[cold]
+    fn wake(&self, armed: u64) {
+        if armed >= WAIT {
+            self.wake_reached();
+        }
+        if armed % WAIT > 0 {
+            self.fire_armed();
+        }
+    }
+
     fn fire_armed(&self) {
+        // All of them are kept until the lock is given back: with its last reference a signal drops what the host gave it.
         let signals: Vec<_> = {
             let signals = self.signals.lock().unwrap_or_else(PoisonError::into_inner);
-            signals.iter().filter_map(Weak::upgrade).filter(|signal| signal.disarm()).collect()
+            signals.iter().filter_map(Weak::upgrade).collect()
         };
-        for signal in signals {
+        for signal in signals.into_iter().filter(|signal| signal.disarm()) {
             signal.fire(|state| state.published = true);
         }
     }
 
     /// Ends all waiting, for good.
     pub fn close(&self) {
+        self.close_waits();
         let signals: Vec<_> = {
             let signals = self.signals.lock().unwrap_or_else(PoisonError::into_inner);
             signals.iter().filter_map(Weak::upgrade).collect()

@@ -32,6 +32,7 @@ static void every_store_call(batpak_store_t *store, batpak_status_t expected) {
     batpak_checkpoint_list_t *list = (batpak_checkpoint_list_t *)&item;
     batpak_worker_t *worker = (batpak_worker_t *)&item;
     uint8_t id[16];
+    int32_t fd;
 
     CHECK_OK(batpak_append_init(&item, sizeof item, &error), error);
     CHECK_OK(batpak_store_stats_init(&stats, sizeof stats, &error), error);
@@ -42,6 +43,9 @@ static void every_store_call(batpak_store_t *store, batpak_status_t expected) {
     CHECK_STATUS(batpak_store_append_one(store, "e", 1, "s", 1, 0x1001, "", 0, NULL, &error), expected, error);
     CHECK_STATUS(batpak_store_sync(store, &error), expected, error);
     CHECK_STATUS(batpak_store_watermarks(store, &marks, &error), expected, error);
+    CHECK_STATUS(batpak_store_wait(store, BATPAK_WATERMARK_VISIBLE, 0, 0, &error), expected, error);
+    CHECK_STATUS(batpak_store_wait(store, BATPAK_WATERMARK_DURABLE, UINT64_MAX, -1, &error), expected, error);
+    CHECK_STATUS(batpak_store_durable_fd(store, &fd, &error), expected, error);
     CHECK_STATUS(batpak_store_stats(store, &stats, &error), expected, error);
     CHECK_STATUS(batpak_store_id(store, id, &error), expected, error);
     CHECK_STATUS(batpak_cursor_open(store, NULL, NULL, &cursor, &error), expected, error);
@@ -56,11 +60,14 @@ static void every_store_call(batpak_store_t *store, batpak_status_t expected) {
 
 static void every_cursor_call(batpak_cursor_t *cursor, batpak_status_t expected) {
     batpak_batch_t *batch = (batpak_batch_t *)&error;
+    batpak_gap_list_t *gaps = (batpak_gap_list_t *)&error;
     batpak_cursor_position_t position;
     uint64_t number;
     int32_t fd;
     CHECK_STATUS(batpak_cursor_poll(cursor, 1, 0, 0, &batch, &error), expected, error);
     CHECK(batch == NULL);
+    CHECK_STATUS(batpak_cursor_take_gaps(cursor, &gaps, &error), expected, error);
+    CHECK(gaps == NULL);
     CHECK_STATUS(batpak_cursor_checkpoint(cursor, &error), expected, error);
     CHECK_STATUS(batpak_cursor_checkpoint_at(cursor, 0, &error), expected, error);
     CHECK_STATUS(batpak_cursor_rewind(cursor, &error), expected, error);
@@ -91,6 +98,10 @@ static void every_delivery_call(batpak_delivery_t *delivery) {
     size_t len = 7;
     CHECK(batpak_delivery_checkpoint_id(delivery, &len) == NULL && len == 0);
     CHECK(batpak_delivery_attempt(delivery) == 0);
+    uint64_t dropped = 7;
+    CHECK(batpak_delivery_gaps(delivery, NULL, NULL) == NULL);
+    len = 7;
+    CHECK(batpak_delivery_gaps(delivery, &len, &dropped) == NULL && len == 0 && dropped == 0);
     CHECK(batpak_delivery_store(delivery) == NULL && batpak_delivery_batch(delivery) == NULL);
     REFUSED(batpak_delivery_idempotency_key(delivery, 0, 0, key, &error));
     REFUSED(batpak_delivery_set_done(delivery, 0, &error));
@@ -103,6 +114,9 @@ static void getters_of_nothing(void *nothing) {
     CHECK(batpak_batch_events(nothing, &n) == NULL && n == 0);
     CHECK(batpak_batch_events(nothing, NULL) == NULL);
     CHECK(batpak_batch_retain(nothing) == NULL);
+    n = 7;
+    CHECK(batpak_gap_list_gaps(nothing, &n) == NULL && n == 0 && batpak_gap_list_gaps(nothing, NULL) == NULL);
+    CHECK(batpak_gap_list_dropped(nothing) == 0);
     CHECK(batpak_checkpoint_started(nothing) == 0 && batpak_checkpoint_position(nothing) == BATPAK_NO_SEQUENCE);
     CHECK(batpak_checkpoint_scanned(nothing) == 0);
     CHECK(batpak_checkpoint_position_id(nothing, id) == 0 && batpak_checkpoint_position_id(nothing, NULL) == 0);
@@ -114,6 +128,7 @@ static void getters_of_nothing(void *nothing) {
     CHECK(batpak_error_is_fatal(nothing) == 0 && batpak_error_message(nothing, NULL) != NULL);
     CHECK(batpak_error_detail(nothing, "path", 4, &n) == NULL && n == 0);
     batpak_batch_free(nothing);
+    batpak_gap_list_free(nothing);
     batpak_checkpoint_free(nothing);
     batpak_checkpoint_list_free(nothing);
     batpak_cursor_free(nothing);
@@ -204,6 +219,10 @@ static void null_parameters(batpak_store_t *store) {
     REFUSED(batpak_store_append(store, &item, 1, NULL, NULL, &error));
 
     REFUSED(batpak_store_watermarks(store, NULL, &error));
+    REFUSED(batpak_store_wait(store, 0, 0, 0, &error));
+    REFUSED(batpak_store_wait(store, 3, 0, 0, &error));
+    REFUSED(batpak_store_wait(store, BATPAK_WATERMARK_VISIBLE, 0, -2, &error));
+    REFUSED(batpak_store_durable_fd(store, NULL, &error));
     REFUSED(batpak_store_stats(store, NULL, &error));
     REFUSED(batpak_store_id(store, NULL, &error));
     REFUSED(batpak_region_identity(NULL, NULL, 0, NULL, &error));
@@ -226,6 +245,7 @@ static void null_parameters(batpak_store_t *store) {
     REFUSED(batpak_cursor_position(cursor, NULL, &error));
     REFUSED(batpak_cursor_next_sequence(cursor, NULL, &error));
     REFUSED(batpak_cursor_lag(cursor, NULL, &error));
+    REFUSED(batpak_cursor_take_gaps(cursor, NULL, &error));
     REFUSED(batpak_cursor_notify_fd(cursor, NULL, &error));
     REFUSED(batpak_cursor_seek(cursor, BATPAK_NO_SEQUENCE, &error));
     batpak_cursor_free(cursor);

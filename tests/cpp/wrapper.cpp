@@ -29,11 +29,14 @@ static void appends_and_reads(batpak::store &store) {
     batpak::new_event second{"user:2", "web", 0x1002, "second", 7, {batpak::detail::id_of(receipt.id)}, {}, {}};
     batpak::new_event third{"user:1", "app", 0x2001, "third", 0, {}, {0}, {}};
     CHECK(store.append({second, third}, batpak::durability::process).size() == 2);
+    CHECK(!store.wait(batpak::watermark::visible, 4, std::chrono::milliseconds(1)));
+    CHECK(store.wait(batpak::watermark::durable, 3) && store.durable_fd() >= 0);
     store.sync();
     CHECK(store.watermarks().durable == 3 && store.stats().appended == 3);
 
-    batpak::cursor cursor(store);
+    batpak::cursor cursor(store, {}, {}, 8);
     auto batch = cursor.poll(10);
+    CHECK(cursor.take_gaps().gaps.empty() && cursor.take_gaps().dropped == 0);
     CHECK(batch && batch->size() == 3);
     std::string payloads;
     for (const batpak::event event : *batch) {
@@ -115,8 +118,9 @@ static void a_worker_handles(batpak::store &store) {
     std::uint64_t events = 0;
     batpak::worker_options options;
     options.checkpoint_id = "worker";
+    options.gap_capacity = 8;
     batpak::worker worker(store, batpak::region(), options, [&, witness](batpak::delivery &delivery) {
-        CHECK(delivery.checkpoint_id() == "worker" && delivery.attempt() == 1);
+        CHECK(delivery.checkpoint_id() == "worker" && delivery.attempt() == 1 && delivery.gaps().gaps.empty());
         CHECK(delivery.idempotency_key(0, 0) != delivery.idempotency_key(0, 1));
         for (const auto event : delivery.events()) {
             events += event.payload().size() > 0;

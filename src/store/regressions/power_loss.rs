@@ -20,6 +20,13 @@ enum Step {
         bytes: usize,
         durability: Durability,
     },
+    /// A fence with so many events of this many payload bytes, one call each, and an event of its own entity's neighbours between
+    /// them; then it is committed, or cancelled.
+    Fence {
+        events: u64,
+        bytes: usize,
+        commit: Option<Durability>,
+    },
     Sync,
     /// Polls a consumer forward and commits its position.
     Checkpoint,
@@ -39,11 +46,39 @@ fn batch(events: u64, bytes: usize, durability: Durability) -> Step {
     Step::Append { events, bytes, durability }
 }
 
+/// Whether the events of a fence are seen once the store is opened again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Seen {
+    No,
+    /// Its commit was under way.
+    Perhaps,
+    /// It was committed with PROCESS: seen after a kill, perhaps after a power loss.
+    AfterKill,
+    Yes,
+}
+
+/// One event tried.
+#[derive(Debug, Clone, Copy)]
+struct Tried {
+    entity: u64,
+    bytes: usize,
+    /// In `fences`.
+    fence: Option<usize>,
+}
+
+/// What ended a life.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Loss {
+    Kill,
+    Power,
+}
+
 /// Everything that was tried, and how much of it was acknowledged.
 #[derive(Debug, Clone, Default)]
 struct Model {
-    /// Entity, clock and payload bytes of each event tried, by sequence.
-    tried: Vec<(u64, u64, usize)>,
+    /// By sequence.
+    tried: Vec<Tried>,
+    fences: Vec<Seen>,
     /// Sequences at which a batch ends: the log may end nowhere else.
     ends: BTreeSet<u64>,
     /// Acknowledged as surviving a power loss.
@@ -56,6 +91,8 @@ struct Model {
 }
 
 const ENTITIES: u64 = 3;
+/// Only fences append to it.
+const FENCED: u64 = 7;
 
 fn entity(number: u64) -> String {
     format!("e:{number}")
@@ -75,12 +112,27 @@ impl Model {
         for _ in 0..events {
             let sequence = self.tried.len() as u64;
             let of = Random::new(sequence ^ 0xE0).below(ENTITIES);
-            let clock = self.tried.iter().filter(|(entity, ..)| *entity == of).count() as u64;
-            self.tried.push((of, clock, bytes));
+            self.tried.push(Tried { entity: of, bytes, fence: None });
             items.push((entity(of), payload(sequence, bytes)));
         }
         self.ends.insert(self.tried.len() as u64);
         items
+    }
+
+    /// The next event of the newest fence.
+    fn try_fenced(&mut self, bytes: usize) -> Vec<u8> {
+        let sequence = self.tried.len() as u64;
+        self.tried.push(Tried { entity: FENCED, bytes, fence: Some(self.fences.len() - 1) });
+        self.ends.insert(sequence + 1);
+        payload(sequence, bytes)
+    }
+
+    /// Everything so far survives a power loss.
+    fn all_durable(&mut self) {
+        self.durable = self.acknowledged;
+        for seen in self.fences.iter_mut().filter(|seen| **seen == Seen::AfterKill) {
+            *seen = Seen::Yes;
+        }
     }
 
     /// The log ends here for good: what was tried beyond never happened.
@@ -90,8 +142,16 @@ impl Model {
         (self.durable, self.acknowledged) = (end, end);
     }
 
-    /// Everything that the promises say about an open store whose events above `least` may be missing. Gives the log's end.
-    fn check(&self, store: &Store, least: u64, what: &str) -> u64 {
+    fn least(&self, loss: Loss) -> u64 {
+        match loss {
+            Loss::Kill => self.acknowledged,
+            Loss::Power => self.durable,
+        }
+    }
+
+    /// Everything that the promises say about a store that was opened after a loss. Gives the log's end; what the fences came to is
+    /// settled.
+    fn check(&mut self, store: &Store, least: u64, loss: Loss, what: &str) -> u64 {
         let end = store.watermarks().appended;
         let most = self.tried.len() as u64;
         assert!(end >= least, "{what}: {least} acknowledged, {end} kept");
@@ -101,14 +161,33 @@ impl Model {
             "{what}: the log ends at {end}, within a batch of {:?}",
             self.ends
         );
+        assert_eq!(store.watermarks().visible, end, "{what}: no fence is open");
         let all = read(store, &Region::all());
-        assert_eq!(all.len() as u64, end, "{what}");
-        for (at, (sequence, found, clock, bytes)) in all.iter().enumerate() {
-            let (of, expected_clock, length) = self.tried[at];
-            assert_eq!((*sequence, found, *clock), (at as u64, &entity(of), expected_clock), "{what}");
-            assert!(*bytes == payload(at as u64, length), "{what}: event {at} has another payload");
+        for (fence, seen) in self.fences.iter_mut().enumerate() {
+            let of_fence = |at: u64| self.tried[at as usize].fence == Some(fence);
+            let events = (0..end).filter(|&at| of_fence(at)).count();
+            let found = all.iter().filter(|event| of_fence(event.0)).count();
+            assert!(found == 0 || found == events, "{what}: {found} of {events} events of a fence");
+            let allowed = match *seen {
+                Seen::No => found == 0,
+                Seen::Yes => found == events,
+                Seen::AfterKill => found == events || loss == Loss::Power,
+                Seen::Perhaps => true,
+            };
+            assert!(allowed, "{what}: {found} of {events} events of a fence that should be {seen:?}");
+            *seen = if found > 0 { Seen::Yes } else { Seen::No };
         }
-        for of in 0..ENTITIES {
+        let live = |at: &u64| self.tried[*at as usize].fence.is_none_or(|fence| self.fences[fence] == Seen::Yes);
+        let expected: Vec<u64> = (0..end).filter(live).collect();
+        assert_eq!(all.iter().map(|event| event.0).collect::<Vec<_>>(), expected, "{what}");
+        let mut clocks = [0; FENCED as usize + 1];
+        for (sequence, found, clock, bytes) in &all {
+            let Tried { entity: of, bytes: length, .. } = self.tried[*sequence as usize];
+            assert_eq!((found, *clock), (&entity(of), clocks[of as usize]), "{what}: event {sequence}");
+            clocks[of as usize] += 1;
+            assert!(*bytes == payload(*sequence, length), "{what}: event {sequence} has another payload");
+        }
+        for of in (0..ENTITIES).chain([FENCED]) {
             let own: Vec<u64> = all.iter().filter(|event| event.1 == entity(of)).map(|event| event.0).collect();
             let found: Vec<u64> = read(store, &Region::all().with_entity(entity(of))).iter().map(|e| e.0).collect();
             assert_eq!(found, own, "{what}: by the index");
@@ -130,7 +209,7 @@ impl Model {
 }
 
 fn consumer() -> CursorOptions {
-    CursorOptions { checkpoint_id: Some(String::from("c")) }
+    CursorOptions { checkpoint_id: Some(String::from("c")), ..CursorOptions::default() }
 }
 
 const AT: &str = "/s";
@@ -169,12 +248,14 @@ fn run(disk: &SimStorage, steps: &[Step], model: &mut Model) -> Result<()> {
                 }
                 model.acknowledged = model.tried.len() as u64;
                 if durability == Durable {
-                    model.durable = model.acknowledged;
+                    model.all_durable();
                 }
             }
+            Step::Fence { events, bytes, commit } => run_fence(disk, &store, model, events, bytes, commit)?,
             Step::Sync => {
                 store.sync()?;
-                model.durable = model.acknowledged;
+                model.acknowledged = model.tried.len() as u64;
+                model.all_durable();
             }
             Step::Checkpoint => {
                 let cursor = match &cursor {
@@ -190,7 +271,8 @@ fn run(disk: &SimStorage, steps: &[Step], model: &mut Model) -> Result<()> {
             Step::Reopen => {
                 cursor = None;
                 store.close(SECOND)?;
-                model.durable = model.acknowledged;
+                model.acknowledged = model.tried.len() as u64;
+                model.all_durable();
                 drop(store);
                 store = open(disk)?;
             }
@@ -203,17 +285,60 @@ fn run(disk: &SimStorage, steps: &[Step], model: &mut Model) -> Result<()> {
     }
     drop(cursor);
     store.close(SECOND)?;
-    model.durable = model.acknowledged;
+    model.acknowledged = model.tried.len() as u64;
+    model.all_durable();
     Ok(())
 }
 
+fn run_fence(
+    disk: &SimStorage,
+    store: &Store,
+    model: &mut Model,
+    events: u64,
+    bytes: usize,
+    commit: Option<Durability>,
+) -> Result<()> {
+    let fence = store.begin_fence(&FenceOptions::default())?;
+    model.fences.push(Seen::No);
+    let name = entity(FENCED);
+    for at in 0..events {
+        let payload = model.try_fenced(bytes);
+        fence.append(&[event(&name, &payload)], &mut [])?;
+        if at + 1 < events {
+            let items = model.try_batch(1, 50);
+            store.append(&[event(&items[0].0, &items[0].1)], Some(Process), &mut [])?;
+            if disk.is_crashed() {
+                return Err(Error::Closed { what: "process" });
+            }
+            model.acknowledged = model.tried.len() as u64;
+        }
+    }
+    let number = model.fences.len() - 1;
+    match commit {
+        None => fence.cancel(),
+        Some(durability) => {
+            model.fences[number] = Seen::Perhaps;
+            fence.commit(Some(durability))?;
+            if disk.is_crashed() {
+                return Err(Error::Closed { what: "process" });
+            }
+            model.fences[number] = Seen::AfterKill;
+            model.acknowledged = model.tried.len() as u64;
+            if durability == Durable {
+                model.all_durable();
+            }
+            Ok(())
+        }
+    }
+}
+
 /// Opens what a crash left, checks it, goes on with it, and crashes the opening at each of its own operations.
-fn check_crash(disk: &SimStorage, model: &Model, least: u64, depth: u32, what: &str) {
+fn check_crash(disk: &SimStorage, model: &Model, (least, loss): (u64, Loss), depth: u32, what: &str) {
     let crashed_model = model;
     let mut model = model.clone();
     let before = disk.crash_keep_all();
     let store = open(disk).unwrap_or_else(|error| panic!("{what}: does not open: {error}"));
-    let end = model.check(&store, least, what);
+    let end = model.check(&store, least, loss, what);
     model.check_checkpoint(&store, disk_is_durable(&before), what);
     let opened = disk.operations();
     if depth > 0 {
@@ -223,26 +348,32 @@ fn check_crash(disk: &SimStorage, model: &Model, least: u64, depth: u32, what: &
             let again = before.crash_keep_all();
             again.crash_at(operation);
             drop(open(&again));
-            check_crash(&again.crash_keep_all(), &model, end, 0, &format!("{what} by a kill"));
+            check_crash(&again.crash_keep_all(), &model, (end, Loss::Kill), 0, &format!("{what} by a kill"));
             let seed = operation * 7 + u64::from(depth);
             // A kill left unsynced bytes in the page cache, which a power loss may still take.
             let (known, least) = if disk_is_durable(&before) { (&model, end) } else { (crashed_model, model.durable) };
-            check_crash(&again.crash(seed), known, least, depth - 1, &format!("{what} by power loss {seed}"));
+            check_crash(
+                &again.crash(seed),
+                known,
+                (least, Loss::Power),
+                depth - 1,
+                &format!("{what} by power loss {seed}"),
+            );
         }
     }
     // What was recovered is durable, and goes on.
     model.settle(end);
     let crashed = disk.crash_with(&mut |_| Fate::Lost);
     let store_again = open(&crashed).unwrap_or_else(|error| panic!("{what}: does not open again: {error}"));
-    model.check(&store_again, end, &format!("{what}, everything unsynced lost after recovery"));
+    model.check(&store_again, end, Loss::Power, &format!("{what}, everything unsynced lost after recovery"));
     drop(store_again);
     let items = model.try_batch(2, 700);
     let items: Vec<_> = items.iter().map(|(entity, payload)| event(entity, payload)).collect();
     store.append(&items, Some(Durable), &mut []).unwrap_or_else(|error| panic!("{what}: appends no more: {error}"));
-    model.check(&store, end + 2, what);
+    model.check(&store, end + 2, Loss::Kill, what);
     let crashed = disk.crash_with(&mut |_| Fate::Lost);
     let store = open(&crashed).unwrap_or_else(|error| panic!("{what}: does not open after going on: {error}"));
-    model.check(&store, end + 2, &format!("{what}, after going on"));
+    model.check(&store, end + 2, Loss::Power, &format!("{what}, after going on"));
     store.close(SECOND).unwrap();
 }
 
@@ -260,12 +391,13 @@ fn crash_everywhere(steps: &[Step], seeds: u64, depth: u32) {
         let mut model = Model::default();
         let _ = run(&disk, steps, &mut model);
         let what = format!("{steps:?} stopped at {operation}");
-        check_crash(&disk.crash_keep_all(), &model, model.acknowledged, depth, &format!("{what} by a kill"));
+        let (kill, power) = ((model.acknowledged, Loss::Kill), (model.durable, Loss::Power));
+        check_crash(&disk.crash_keep_all(), &model, kill, depth, &format!("{what} by a kill"));
         let lost = disk.crash_with(&mut |_| Fate::Lost);
-        check_crash(&lost, &model, model.durable, depth, &format!("{what}, everything unsynced lost"));
+        check_crash(&lost, &model, power, depth, &format!("{what}, everything unsynced lost"));
         for seed in 0..seeds {
             let what = format!("{what} by power loss {seed}");
-            check_crash(&disk.crash(seed), &model, model.durable, depth.min((seed == 0).into()), &what);
+            check_crash(&disk.crash(seed), &model, power, depth.min((seed == 0).into()), &what);
         }
     }
 }
@@ -312,6 +444,36 @@ fn a_crash_of_checkpoints() {
     crash_everywhere(&steps, 12, 1);
 }
 
+fn fence(events: u64, bytes: usize, commit: Option<Durability>) -> Step {
+    Step::Fence { events, bytes, commit }
+}
+
+#[test]
+fn a_crash_of_fences() {
+    let steps = [
+        fence(2, 100, Some(Durable)),
+        fence(2, 300, None),
+        one(20, Durable),
+        fence(1, 700, Some(Process)),
+        fence(3, 10, Some(Process)),
+        Step::Reopen,
+        fence(2, 60, None),
+    ];
+    crash_everywhere(&steps, 8, 1);
+}
+
+/// A fence with events in several segments.
+#[test]
+fn a_crash_of_fences_over_rotations() {
+    let steps = [
+        fence(3, 500_000, Some(Process)),
+        fence(3, 450_000, None),
+        one(300_000, Process),
+        fence(2, 600_000, Some(Durable)),
+    ];
+    crash_everywhere(&steps, 4, 1);
+}
+
 fn random_steps(random: &mut Random) -> Vec<Step> {
     let count = 4 + random.below(16);
     (0..count)
@@ -323,7 +485,10 @@ fn random_steps(random: &mut Random) -> Vec<Step> {
                 4 => random.below(40_000) as usize,
                 _ => random.below(700_000) as usize,
             };
-            match random.below(12) {
+            match random.below(15) {
+                12 => fence(1 + random.below(4), bytes / 2, Some(durability)),
+                13 => fence(1 + random.below(4), bytes / 2, None),
+                14 => fence(1 + random.below(2), 30, Some(Process)),
                 0 => Step::Sync,
                 1 => Step::Reopen,
                 2 => Step::Checkpoint,
@@ -347,11 +512,12 @@ fn random_lives_lose_nothing_that_was_acknowledged() {
             let what = format!("seed {seed}, life {life}");
             disk.crash_at(disk.operations() + random.below(20 + 10 * steps.len() as u64));
             let _ = run(&disk, &steps, &mut model);
-            let (least, next) = match random.below(4) {
-                0 => (model.acknowledged, disk.crash_keep_all()),
-                _ => (model.durable, disk.crash(random.next_u64())),
+            let loss = if random.below(4) == 0 { Loss::Kill } else { Loss::Power };
+            let least = model.least(loss);
+            disk = match loss {
+                Loss::Kill => disk.crash_keep_all(),
+                Loss::Power => disk.crash(random.next_u64()),
             };
-            disk = next;
             // Sometimes recovery is stopped too, up to three times.
             for _ in 0..random.below(4) {
                 let again = disk.crash_keep_all();
@@ -366,12 +532,12 @@ fn random_lives_lose_nothing_that_was_acknowledged() {
             }
             let is_durable = disk_is_durable(&disk);
             let store = open(&disk).unwrap_or_else(|error| panic!("{what}: does not open: {error}"));
-            let end = model.check(&store, least, &what);
+            let end = model.check(&store, least, loss, &what);
             model.check_checkpoint(&store, is_durable, &what);
             model.settle(end);
             let lost = disk.crash_with(&mut |_| Fate::Lost);
             let store = open(&lost).unwrap_or_else(|error| panic!("{what}: does not open again: {error}"));
-            model.check(&store, end, &format!("{what}, everything unsynced lost after recovery"));
+            model.check(&store, end, Loss::Power, &format!("{what}, everything unsynced lost after recovery"));
         }
     }
 }
@@ -389,7 +555,9 @@ fn any_operation_may_fail() {
         batch(2, 400_000, Process),
         Step::Checkpoint,
         batch(2, 300_000, Durable),
+        fence(2, 10, Some(Process)),
         one(10, Process),
+        fence(1, 9, None),
         Step::Reopen,
         one(600_000, Process),
         Step::Sync,
@@ -411,13 +579,15 @@ fn any_operation_may_fail() {
                     match operation {
                         // A name that the failed sync dropped looks as if it were there until the power fails.
                         Operation::SyncDirectory => {
-                            model.check(&open(&killed).unwrap(), model.acknowledged, &what_killed);
+                            let least = model.acknowledged;
+                            model.check(&open(&killed).unwrap(), least, Loss::Kill, &what_killed);
                         }
-                        _ => check_crash(&killed, &model, model.acknowledged, 0, &what_killed),
+                        _ => check_crash(&killed, &model, (model.acknowledged, Loss::Kill), 0, &what_killed),
                     }
                     for seed in 0..3 {
                         let crashed = disk.crash(seed);
-                        check_crash(&crashed, &model, model.durable, 0, &format!("{what}, then power loss {seed}"));
+                        let power = (model.durable, Loss::Power);
+                        check_crash(&crashed, &model, power, 0, &format!("{what}, then power loss {seed}"));
                     }
                     // Some failures are mended on the way.
                     unharmed = if result.is_ok() { unharmed + 1 } else { 0 };
@@ -450,8 +620,9 @@ fn any_write_may_be_short() {
                 let mut model = Model::default();
                 let result = run(&disk, &steps, &mut model);
                 disk.heal();
-                check_crash(&disk.crash_keep_all(), &model, model.acknowledged, 0, &format!("{what}, then a kill"));
-                check_crash(&disk.crash(nth), &model, model.durable, 0, &format!("{what}, then power loss"));
+                let (kill, power) = ((model.acknowledged, Loss::Kill), (model.durable, Loss::Power));
+                check_crash(&disk.crash_keep_all(), &model, kill, 0, &format!("{what}, then a kill"));
+                check_crash(&disk.crash(nth), &model, power, 0, &format!("{what}, then power loss"));
                 if result.is_ok() {
                     break;
                 }

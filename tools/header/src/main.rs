@@ -10,7 +10,7 @@ use std::process::ExitCode;
 use std::{env, fs};
 
 /// The files of `src/ffi` in the order of the header.
-const SECTIONS: [&str; 13] = [
+const SECTIONS: [&str; 15] = [
     "status",
     "handle",
     "error",
@@ -18,8 +18,10 @@ const SECTIONS: [&str; 13] = [
     "callback",
     "store",
     "fence",
+    "wait",
     "region",
     "batch",
+    "gap",
     "cursor",
     "checkpoint",
     "worker",
@@ -36,6 +38,7 @@ const INCLUDED: [(&str, &[&str]); 3] = [
             "batpak_fence_t",
             "batpak_cursor_t",
             "batpak_batch_t",
+            "batpak_gap_list_t",
             "batpak_checkpoint_t",
             "batpak_checkpoint_list_t",
             "batpak_worker_t",
