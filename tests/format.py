@@ -417,14 +417,13 @@ class Log:
 
     def decide_fences(self):
         """Which events are cancelled: those that a FENCE_CANCEL names, and those of fences undecided when their epoch is over."""
-        undecided, owners = {}, {}
-
-        def cancel(fence):
-            self.cancelled.update(undecided.pop(fence))
+        undecided, owners, over = {}, {}, {}
 
         def end_of_epoch():
-            for fence in list(undecided):
-                cancel(fence)
+            for fence, sequences in undecided.items():
+                self.cancelled.update(sequences)
+            over.update(undecided)
+            undecided.clear()
             owners.clear()
 
         epoch = 0
@@ -446,6 +445,10 @@ class Log:
                     end_of_epoch()
                 elif frame.type in (FENCE_COMMIT, FENCE_CANCEL):
                     fence = frame.body[0]
+                    if frame.type == FENCE_CANCEL and fence in over:
+                        # The opening repeats what the end of an epoch has cancelled.
+                        check(frame.body[1] == ranges_of(over.pop(fence)), where, "FENCE_CANCEL names %s" % frame.body[1])
+                        continue
                     check(fence in undecided, where, "fence %d is not open" % fence)
                     owners = {entity: owner for entity, owner in owners.items() if owner != fence}
                     if frame.type == FENCE_COMMIT:
@@ -453,7 +456,7 @@ class Log:
                         continue
                     its_own = ranges_of(undecided[fence])
                     check(frame.body[1] == its_own, where, "FENCE_CANCEL names %s, not %s" % (frame.body[1], its_own))
-                    cancel(fence)
+                    self.cancelled.update(undecided.pop(fence))
         end_of_epoch()
 
     def check_streams(self):
@@ -880,6 +883,9 @@ def main():
         return 0
     counts = found["segments"], found["events"], found["indexes"], len(found["checkpoints"])
     print("format.py: %d segments, %d events, %d indexes, %d checkpoints: ok" % counts)
+    cancelled = sum(end - start for start, end in found["cancelled"])
+    if found["keys"] or cancelled:
+        print("format.py: %d keys, %d cancelled events" % (found["keys"], cancelled))
     if found["cut"]:
         print("format.py: recovery will cut the log: %s" % found["cut"])
     return 0

@@ -247,6 +247,7 @@ fn fenced_log() -> Vec<Vec<Frame>> {
     let epoch = |epoch| Frame::Control(Control::Epoch { epoch, time_us: 1_000_000 });
     let commit = Frame::Control(Control::FenceCommit { fence: 6 });
     let cancel = Frame::Control(Control::FenceCancel { fence: 1, ranges: vec![(1, 2), (3, 5)] });
+    let repeated = Frame::Control(Control::FenceCancel { fence: 10, ranges: vec![(10, 11)] });
     let close = Frame::Control(Control::Close { epoch: 3, time_us: 1_000_000 });
     vec![
         vec![
@@ -267,6 +268,7 @@ fn fenced_log() -> Vec<Vec<Frame>> {
             live("d", 2, 7),
             keyed(fenced("e", 0, NONE, 10, true), KEYS[0]),
             epoch(2),
+            repeated,
             live("e", 0, NONE),
         ],
         vec![fenced("f", 0, NONE, 12, true), fenced("a", 2, 5, 12, true), epoch(3), close],
@@ -437,7 +439,9 @@ fn it_finds_frames_that_break_a_fence() {
         (0, 7, fenced("a", 1, 0, 1, false), "fence 1 is not open"),
         (1, 0, live("d", 1, 6), "is fenced by 6"),
         (1, 2, commit(7), "fence 7 is not open"),
-        (1, 6, fenced("e", 1, 10, 10, true), "fence 10 is not open"),
+        (1, 6, Frame::Control(Control::FenceCancel { fence: 10, ranges: vec![(9, 11)] }), "FENCE_CANCEL names"),
+        (1, 6, commit(10), "fence 10 is not open"),
+        (1, 7, fenced("e", 1, 10, 10, true), "fence 10 is not open"),
     ];
     for (segment, place, frame, what) in changes {
         let Some((passed, text)) = changed(segment, place, frame.clone()) else { return };
