@@ -447,7 +447,12 @@ class Log:
                     fence = frame.body[0]
                     if frame.type == FENCE_CANCEL and fence in over:
                         # The opening repeats what the end of an epoch has cancelled.
-                        check(frame.body[1] == ranges_of(over.pop(fence)), where, "FENCE_CANCEL names %s" % frame.body[1])
+                        its_own, least = ranges_of(over.pop(fence)), 0
+                        check(frame.body[1], where, "FENCE_CANCEL names nothing")
+                        for start, end in frame.body[1]:
+                            inside = least <= start < end and any(first <= start and end <= last for first, last in its_own)
+                            check(inside, where, "FENCE_CANCEL names %d to %d, not in %s" % (start, end, its_own))
+                            least = end
                         continue
                     check(fence in undecided, where, "fence %d is not open" % fence)
                     owners = {entity: owner for entity, owner in owners.items() if owner != fence}
