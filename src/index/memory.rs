@@ -184,7 +184,6 @@ impl Heads {
     }
 
     /// Says what the head is of a stream that has no live event here.
-    #[allow(dead_code, reason = "the append path comes with fences")]
     pub fn set_head(&self, stream: u32, known: StreamHead) {
         let head = self.heads.make(stream as usize);
         debug_assert_eq!(head.last.load(Relaxed), 0, "stream {stream} has live events here");
@@ -451,7 +450,6 @@ impl MemoryIndex {
     /// Takes the entity's events from `from_sequence` on out of its stream: its own first event under a fence, for it may have live ones behind
     /// the fence's first. They keep their places and their stream's number. `known` is the stream's head afterwards; without it the events that
     /// are left here tell, and if there is none, the head is unknown.
-    #[allow(dead_code, reason = "the append path comes with fences")]
     pub fn rewind(&self, hash: u64, entity: &[u8], from_sequence: u64, known: Option<StreamHead>) {
         let Some(stream) = self.heads.find(hash, entity) else { return };
         let head = self.heads.heads.make(stream as usize);
