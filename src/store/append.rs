@@ -366,7 +366,7 @@ impl Inner {
         if scratch.originals.is_empty() && !scratch.has_keys {
             return;
         }
-        for at in 0..receipts.len() {
+        for at in 0..receipts.len().min(scratch.items.len()) {
             if let Some(original) = scratch.original_of(at) {
                 receipts[at] = Receipt {
                     sequence: original.sequence,

@@ -535,6 +535,8 @@ impl Sink for MemorySink {
                 last.1 = last.1.min(end);
             }
         }
+        // Of a fence whose only batch is cut nothing is left; its id will be another's.
+        self.undecided.retain(|_, fenced| !fenced.ranges.is_empty());
     }
 
     fn end(&mut self, offset: u64) {
