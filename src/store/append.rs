@@ -68,6 +68,8 @@ pub struct NewEvent<'a> {
     pub key: &'a [u8],
     /// Checked under the append lock, against earlier items of the batch too.
     pub expected: Expected,
+    /// A cause with this store's tag that is no event of it is another store's (for imports: a tag has 16 bits), instead of an error.
+    pub unknown_causes_are_foreign: bool,
 }
 
 /// What an append answers for one event.
@@ -431,7 +433,12 @@ impl Inner {
                 return Err(Error::CauseNotEarlier { index: bad });
             }
             for (at, &cause) in event.causes.iter().enumerate() {
-                let (reference, inherited) = self.resolve_cause(cause, fence)?;
+                let (reference, inherited) = match self.resolve_cause(cause, fence) {
+                    Err(Error::CauseUnknown { .. }) if event.unknown_causes_are_foreign => {
+                        (Reference::Foreign(cause), None)
+                    }
+                    resolved => resolved?,
+                };
                 if at == 0 && correlation.is_none() {
                     correlation = inherited;
                 }
