@@ -133,11 +133,13 @@ pub(crate) struct Heads {
     base: u64,
     names: RwLock<NameTable>,
     heads: Chunks<Head>,
+    /// Some head was unknown once.
+    had_unknown: AtomicBool,
 }
 
 impl Heads {
     fn new(base: u64) -> Heads {
-        Heads { base, names: RwLock::default(), heads: Chunks::new() }
+        Heads { base, names: RwLock::default(), heads: Chunks::new(), had_unknown: AtomicBool::new(false) }
     }
 
     /// All entities touched here. Nobody adds one while the guard lives.
@@ -183,6 +185,12 @@ impl Heads {
         (head.last.load(Relaxed) != 0).then(|| self.head(stream))
     }
 
+    /// Whether the head of a stream here is known. For the writer; one load where no head was ever unknown.
+    #[inline]
+    pub fn is_known(&self, stream: u32) -> bool {
+        !self.had_unknown.load(Relaxed) || self.known_head(stream).is_some()
+    }
+
     /// Says what the head is of a stream that has no live event here.
     pub fn set_head(&self, stream: u32, known: StreamHead) {
         let head = self.heads.make(stream as usize);
@@ -194,6 +202,9 @@ impl Heads {
     fn insert(&self, hash: u64, entity: &[u8], seed: StreamHead) -> u32 {
         let mut names = self.names.write().unwrap_or_else(PoisonError::into_inner);
         let head = self.heads.make(names.len());
+        if seed.next_clock == UNKNOWN {
+            self.had_unknown.store(true, Relaxed);
+        }
         head.next_clock.store(seed.next_clock, Relaxed);
         head.previous_sequence.store(seed.last_sequence, Relaxed);
         head.last.store(0, Relaxed);
@@ -464,7 +475,10 @@ impl MemoryIndex {
         );
         let head_now = match known {
             Some(known) => known,
-            None if last == 0 => StreamHead { next_clock: UNKNOWN, last_sequence: u64::MAX },
+            None if last == 0 => {
+                self.heads.had_unknown.store(true, Relaxed);
+                StreamHead { next_clock: UNKNOWN, last_sequence: u64::MAX }
+            }
             None => StreamHead { next_clock, last_sequence: head.previous_sequence.load(Relaxed) },
         };
         if last == 0 {
