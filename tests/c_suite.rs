@@ -146,7 +146,7 @@ impl Suite {
         let file = File::create(output)?;
         let program = place.join("program");
         let mut under = words("C_TEST_UNDER");
-        if !under.is_empty() && fs::read_to_string(source)?.contains("fork()") {
+        if !under.is_empty() && forks(&fs::read_to_string(source)?) {
             under.extend(words("C_TEST_UNDER_FORKING"));
         }
         let mut words = under.into_iter();
@@ -174,6 +174,11 @@ impl Suite {
             thread::sleep(Duration::from_millis(5));
         }
     }
+}
+
+/// Whether a program forks, by itself or through the shared headers.
+fn forks(source: &str) -> bool {
+    ["fork()", "run_process(", "killed_after("].iter().any(|call| source.contains(call))
 }
 
 /// An environment variable as words.

@@ -89,8 +89,9 @@ pub unsafe extern "C" fn batpak_fence_begin(
 ) -> batpak_status_t {
     // SAFETY: P.
     unsafe {
+        let place = out_handle("fence", fence);
         guard::on(store, err, |store| {
-            let place = out_handle("fence", fence)?;
+            let place = place?;
             let given = options::read(options)?;
             let timeout_ms = or_default(given.timeout_ms, FENCE_TIMEOUT.as_millis() as u32);
             let options = FenceOptions { timeout: Duration::from_millis(timeout_ms.into()) };

@@ -51,13 +51,24 @@ impl Inner {
         self.commit_to(bound, ticket, Extent::All, None).map(|_| ())
     }
 
-    /// As [`Inner::commit`], and once the fences that were committed and have events below `bound` are so durably.
+    /// As [`Inner::commit`], and once the commits of fences that have events below `bound` are durable too.
     pub(super) fn commit_decided(&self, bound: u64) -> Result<()> {
-        if bound <= self.marks.seal_floor.load(Ordering::Acquire) {
-            return self.commit(bound);
+        self.commit_ticket(bound, self.ticket_below(bound))
+    }
+
+    /// What a call would wait for that is to make everything below `bound` survive is durable.
+    pub(super) fn is_durable(&self, bound: u64) -> bool {
+        let marks = &self.marks;
+        marks.durable.load(Ordering::Acquire) >= bound
+            && marks.ticket.load(Ordering::Acquire) >= self.ticket_below(bound)
+    }
+
+    /// The ticket that covers the commits of fences with events below `bound`.
+    fn ticket_below(&self, bound: u64) -> u64 {
+        match bound <= self.marks.seal_floor.load(Ordering::Acquire) {
+            true => 0,
+            false => self.lock_appender().as_ref().map_or(0, |appender| appender.ticket),
         }
-        let ticket = self.lock_appender().as_ref().map_or(0, |appender| appender.ticket);
-        self.commit_ticket(bound, ticket)
     }
 
     /// Makes the segments that were left durable, up to `bound`.
@@ -65,9 +76,9 @@ impl Inner {
         self.commit_to(bound, 0, Extent::Sealed, None).map(|_| ())
     }
 
-    /// As [`Inner::commit`], but waits for another thread's sync no longer than until `deadline`. Its own it sees through.
+    /// As [`Inner::commit_decided`], but waits for another thread's sync no longer than until `deadline`. Its own it sees through.
     pub(super) fn commit_until(&self, bound: u64, deadline: Option<Instant>) -> Result<Waited> {
-        self.commit_to(bound, 0, Extent::All, deadline)
+        self.commit_to(bound, self.ticket_below(bound), Extent::All, deadline)
     }
 
     fn commit_to(&self, bound: u64, ticket: u64, extent: Extent, deadline: Option<Instant>) -> Result<Waited> {

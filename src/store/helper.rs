@@ -334,7 +334,7 @@ fn run(shared: &Shared, inner: &Weak<Inner>) {
         match job {
             Job::Stop => return,
             Job::Sync => {
-                if let Err(error) = inner.commit(inner.marks.appended.load(Ordering::Acquire)) {
+                if let Err(error) = inner.commit_decided(inner.marks.appended.load(Ordering::Acquire)) {
                     inner
                         .options
                         .log

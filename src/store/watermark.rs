@@ -261,7 +261,7 @@ impl Caller<'_> {
 impl Inner {
     /// Has the helper sync, unless `bound` is durable. Without a helper nothing happens.
     fn sync_in_background(&self, bound: u64) {
-        if self.marks.durable.load(Ordering::Acquire) < bound {
+        if !self.is_durable(bound) {
             self.helper.sync(self);
         }
     }
@@ -314,12 +314,10 @@ impl Store {
     }
 
     fn has_reached(&self, mark: Watermark, bound: u64) -> bool {
-        let marks = &self.inner.marks;
-        let now = match mark {
-            Watermark::Visible => &marks.visible,
-            Watermark::Durable => &marks.durable,
-        };
-        now.load(Ordering::Acquire) >= bound
+        match mark {
+            Watermark::Visible => self.inner.marks.visible.load(Ordering::Acquire) >= bound,
+            Watermark::Durable => self.inner.is_durable(bound),
+        }
     }
 
     /// The mark is not there, and the caller must not block.

@@ -4,7 +4,7 @@
  * key in another's undecided fence is E_FENCE_PENDING." And visible "never passes the start of an undecided fence". */
 #include "writers.h"
 
-#include <sys/mman.h>
+#include <poll.h>
 
 #define KEY "0123456789abcdef"
 
@@ -206,9 +206,9 @@ static void appends_under_a_fence_are_not_synced_its_commit_is(void) {
 }
 
 /* The events of a fence may be durable, by the syncs of others, while its commit is not. A sync, a checkpoint or a duplicate that is asked
- * to survive a power loss waits for the commit: a power loss before it would cancel the fence. */
+ * to survive a power loss, and a wait for durable, wait for the commit: a power loss before it would cancel the fence. */
 static void what_is_acknowledged_as_durable_has_a_durable_commit(void) {
-    for (int way = 0; way < 4; way++) {
+    for (int way = 0; way < 6; way++) {
         char *dir = make_dir();
         batpak_store_t *store = open_store(dir);
         batpak_append_t item = keyed(item_of("f", "0"), KEY);
@@ -228,10 +228,21 @@ static void what_is_acknowledged_as_durable_has_a_durable_commit(void) {
         } else if (way == 1) {
             receipt = append_as(store, item, BATPAK_DURABILITY_STORAGE);
             CHECK(receipt.flags == BATPAK_RECEIPT_DUPLICATE && receipt.durability == BATPAK_DURABILITY_STORAGE);
+        } else if (way == 2) {
+            CHECK_OK(batpak_store_wait(store, BATPAK_WATERMARK_DURABLE, 2, SOON_MS, &error), error);
+        } else if (way == 3) { /* by the helper thread */
+            int32_t fd = -1;
+            batpak_status_t status;
+            CHECK_OK(batpak_store_durable_fd(store, &fd, &error), error);
+            while ((status = batpak_store_wait(store, BATPAK_WATERMARK_DURABLE, 2, 0, &error)) == BATPAK_TIMEOUT) {
+                struct pollfd readable = {.fd = fd, .events = POLLIN};
+                CHECK(poll(&readable, 1, SOON_MS) == 1);
+            }
+            CHECK_OK(status, error);
         } else {
             batpak_cursor_t *cursor = open_cursor(store, NULL, "reader");
             EXPECT_NEXT(cursor, 10, 0, 1);
-            CHECK_OK(way == 2 ? batpak_cursor_checkpoint(cursor, &error) : batpak_cursor_checkpoint_at(cursor, 0, &error), error);
+            CHECK_OK(way == 4 ? batpak_cursor_checkpoint(cursor, &error) : batpak_cursor_checkpoint_at(cursor, 0, &error), error);
             close_cursor(cursor);
         }
         CHECK_EQUAL(stats_of(store).syncs, syncs + 1);
@@ -1023,219 +1034,6 @@ static void fences_and_stores_are_freed_in_any_order(void) {
     remove_dir(dir);
 }
 
-static void append_and_die(void *argument) {
-    batpak_store_t *store = open_store_with(argument, MIB, BATPAK_DURABILITY_PROCESS);
-    append(store, "a", "0");
-    batpak_fence_t *fence = begin_fence(store, 0);
-    fence_append(fence, "a", "x");
-    fence_append(fence, "new", "x");
-    append_as(store, item_of("b", "1"), BATPAK_DURABILITY_STORAGE);
-    fence_append(fence, "a", "x");
-    append(store, "b", "2");
-}
-
-/* A crash with an open fence made its events visible. */
-static void regression_08_close_and_kill_cancel(void) {
-    for (int way = 0; way < 3; way++) { /* closed, killed, killed and first opened by a reader */
-        char *dir = make_dir();
-        batpak_store_t *store;
-        if (way == 0) {
-            store = open_store_with(dir, MIB, BATPAK_DURABILITY_PROCESS);
-            append(store, "a", "0");
-            batpak_fence_t *fence = begin_fence(store, 0);
-            fence_append(fence, "a", "x");
-            fence_append(fence, "new", "x");
-            append(store, "b", "1");
-            fence_append(fence, "a", "x");
-            append(store, "b", "2");
-            close_store(store);
-            CHECK_STATUS(batpak_fence_commit(fence, 0, &error), BATPAK_E_CLOSED, error);
-            batpak_fence_free(fence);
-        } else {
-            killed_after(append_and_die, dir);
-        }
-        for (int round = 0; round < 5; round++) {
-            CHECK(round != 2 || remove_indexes(dir) > 0);
-            uint32_t flags = (way == 2 && round == 0) || round == 2 ? BATPAK_STORE_READ_ONLY : 0;
-            store = open_set(dir, (struct setting){MIB, 0, BATPAK_DURABILITY_PROCESS, flags});
-            EXPECT_PAYLOADS(store, NULL, round < 4 ? "0 1 2 " : "0 1 2 3 4 ");
-            EXPECT_ENTITY(store, "a", round < 4 ? "0 " : "0 3 ");
-            EXPECT_ENTITY(store, "new", round < 4 ? "" : "4 ");
-            EXPECT_ENTITY(store, "b", "1 2 ");
-            if (round == 3) {
-                /* The log is as long as it was: hidden events keep their places. */
-                batpak_receipt_t receipt = append(store, "a", "3");
-                CHECK(receipt.sequence == 6 && receipt.clock == 1);
-                CHECK_EQUAL(append(store, "new", "4").clock, 0);
-            }
-            close_store(store);
-        }
-        remove_dir(dir);
-    }
-}
-
-/* With the fence cancelled, and something appended behind that or not, before the kill. */
-static void cancel_and_die(void *argument) {
-    batpak_store_t *store = open_store_with(argument, MIB, BATPAK_DURABILITY_PROCESS);
-    append(store, "a", "0");
-    batpak_fence_t *fence = begin_fence(store, 0), *kept = begin_fence(store, 0);
-    fence_append(fence, "a", "x");
-    fence_append(kept, "k", "1");
-    append(store, "b", "2");
-    fence_append(fence, "a", "x");
-    fence_append(kept, "k", "3");
-    cancel_fence(fence);
-    CHECK_OK(batpak_fence_commit(kept, BATPAK_DURABILITY_PROCESS, &error), error);
-}
-
-static void decisions_survive_a_kill(void) {
-    char *dir = make_dir();
-    killed_after(cancel_and_die, dir);
-    for (int round = 0; round < 3; round++) {
-        batpak_store_t *store = open_store_with(dir, MIB, BATPAK_DURABILITY_PROCESS);
-        EXPECT_PAYLOADS(store, NULL, "0 1 2 3 ");
-        EXPECT_ENTITY(store, "k", "1 3 ");
-        EXPECT_ENTITY(store, "a", "0 ");
-        close_store(store);
-        CHECK(round != 1 || remove_indexes(dir) > 0);
-    }
-    remove_dir(dir);
-}
-
-/* ---- several segments ----------------------------------------------------------------------------------------------- */
-
-struct spanning {
-    const char *dir;
-    uint32_t flags;
-    int decision; /* 0: none, 1: committed, 2: cancelled */
-    int closes;
-};
-
-enum { SPANNED = 40 };
-
-/* A fence whose events lie in ten segments, with others' events between; and then two more segments. */
-static void span_segments(void *argument) {
-    static char payload[131073];
-    const struct spanning *spanning = argument;
-    batpak_store_t *store = open_set(spanning->dir, (struct setting){MIB, 0, BATPAK_DURABILITY_PROCESS, spanning->flags});
-    batpak_fence_t *fence = begin_fence(store, 0);
-    append(store, "a", "0");
-    for (int i = 0; i < SPANNED; i++) {
-        memset(payload, 'p', sizeof payload - 1);
-        payload[snprintf(payload, 16, "%d", i)] = '.';
-        char entity[16];
-        snprintf(entity, sizeof entity, "f:%d", i % 7);
-        fence_item(fence, keyed(item_of("a", payload), key_number((uint64_t)i)));
-        fence_append(fence, entity, payload);
-        append_as(store, item_of("b", "live"), i % 8 ? BATPAK_DURABILITY_PROCESS : BATPAK_DURABILITY_STORAGE);
-    }
-    CHECK(stats_of(store).segments >= 10);
-    if (spanning->decision == 1) {
-        commit_fence(fence, BATPAK_DURABILITY_PROCESS);
-    } else if (spanning->decision == 2) {
-        cancel_fence(fence);
-    }
-    fill_segments(store, 2);
-    if (spanning->closes) {
-        close_store(store);
-    }
-}
-
-static void a_fence_over_several_segments_is_one(void) {
-    for (int way = 0; way < 12; way++) {
-        char *dir = make_dir();
-        struct spanning spanning = {dir, way & 1 ? BATPAK_STORE_NO_HELPER_THREAD : 0, way / 2 % 3, way / 6};
-        killed_after(span_segments, &spanning);
-        for (int round = 0; round < 4; round++) {
-            static struct seen seen[256];
-            CHECK(round != 2 || remove_indexes(dir) >= 8);
-            batpak_store_t *store = open_set(
-                dir, (struct setting){MIB, 0, BATPAK_DURABILITY_PROCESS, round == 2 ? BATPAK_STORE_READ_ONLY : spanning.flags});
-            CHECK_EQUAL(see_entity(store, "b", seen, 256), SPANNED);
-            int is_committed = spanning.decision == 1;
-            size_t n = see_entity(store, "a", seen, 256);
-            CHECK_EQUAL(n, is_committed ? SPANNED + 1 : 1);
-            for (size_t i = 0; i < n; i++) {
-                CHECK(seen[i].clock == i && seen[i].prev == (i ? seen[i - 1].sequence : BATPAK_NO_SEQUENCE));
-            }
-            batpak_region_t region = region_of(BATPAK_ENTITY_PREFIX, "f");
-            CHECK_EQUAL(see(store, &region, seen, 256), is_committed ? SPANNED : 0);
-            if (round == 3) {
-                CHECK_EQUAL(append(store, "a", "x").clock, n);
-                CHECK_EQUAL(append(store, "f:3", "x").clock, is_committed ? 6 : 0);
-                batpak_append_t other = keyed(item_of("c", "other"), key_number(3));
-                batpak_status_t expected = is_committed ? BATPAK_E_IDEMPOTENCY_CONFLICT : BATPAK_OK;
-                CHECK_STATUS(batpak_store_append(store, &other, 1, NULL, NULL, &error), expected, error);
-            }
-            close_store(store);
-        }
-        remove_dir(dir);
-    }
-}
-
-/* ---- rejected batches ----------------------------------------------------------------------------------------------- */
-
-static void be_refused_and_die(void *argument) {
-    batpak_store_t *store = open_store_with(argument, 0, BATPAK_DURABILITY_PROCESS);
-    batpak_fence_t *fence = begin_fence(store, 0), *other = begin_fence(store, 0);
-    uint8_t unknown[16];
-    memcpy(unknown, append_item(store, keyed(item_of("k", "0"), KEY)).id, 16);
-    unknown[0] ^= 1;
-    fence_append(fence, "fenced", "1");
-    for (uint64_t next = 2; next < 40; next++) {
-        batpak_append_t good = item_of("a", "x"), bad = good;
-        switch (next % 6) {
-        case 0:
-            bad = expecting(bad, BATPAK_EXPECT_EXACT, 1000);
-            break;
-        case 1:
-            bad = keyed(bad, KEY);
-            break;
-        case 2:
-            bad = item_of("fenced", "x");
-            break;
-        case 3:
-            bad.key = KEY, bad.key_len = 3;
-            break;
-        case 4:
-            bad = caused(bad, unknown);
-            break;
-        default:
-            bad.entity = "a/b", bad.entity_len = 3;
-            break;
-        }
-        batpak_append_t items[3] = {good, good, bad};
-        batpak_status_t refused = batpak_store_append(store, items, 3, NULL, NULL, &error);
-        CHECK(refused < 0 && strcmp(batpak_error_detail(error, "index", 5, NULL), "2") == 0);
-        batpak_error_free(error);
-        error = NULL;
-        CHECK_STATUS(batpak_fence_append(other, items, 3, NULL, NULL, &error), refused, error);
-        char payload[16];
-        snprintf(payload, sizeof payload, "%" PRIu64, next);
-        batpak_receipt_t receipt = append(store, "a", payload);
-        CHECK(receipt.sequence == next && receipt.clock == next - 2);
-    }
-    commit_fence(fence, BATPAK_DURABILITY_PROCESS);
-}
-
-/* A rejected batch burnt sequences: after a crash events came back under other numbers, and a checkpointed consumer skipped. */
-static void regression_01_a_rejected_batch_burns_no_sequence(void) {
-    char *dir = make_dir();
-    killed_after(be_refused_and_die, dir);
-    for (int round = 0; round < 2; round++) {
-        static struct seen seen[64];
-        batpak_store_t *store = open_store(dir);
-        CHECK_EQUAL(see(store, NULL, seen, 64), 40);
-        for (size_t i = 0; i < 40; i++) {
-            CHECK_EQUAL(seen[i].sequence, i);
-            CHECK_EQUAL(strtoull(seen[i].payload, NULL, 10), i);
-        }
-        close_store(store);
-        CHECK(round > 0 || remove_indexes(dir) > 0);
-    }
-    remove_dir(dir);
-}
-
 /* ---- many at once --------------------------------------------------------------------------------------------------- */
 
 enum { WORKERS = 4, ROUNDS = 400 };
@@ -1395,10 +1193,6 @@ int main(void) {
     RUN(cancelled_events_are_no_causes_and_their_keys_are_free);
     RUN(freeing_an_undecided_fence_cancels_it);
     RUN(fences_and_stores_are_freed_in_any_order);
-    RUN(regression_08_close_and_kill_cancel);
-    RUN(decisions_survive_a_kill);
-    RUN(a_fence_over_several_segments_is_one);
-    RUN(regression_01_a_rejected_batch_burns_no_sequence);
     RUN(threads_work_with_fences_side_by_side);
     return 0;
 }

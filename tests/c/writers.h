@@ -81,16 +81,25 @@ static inline batpak_store_t *open_set(const char *dir, struct setting setting) 
 
 /* Runs a function in a process of its own, which is then killed: no destructor runs, no store is closed. */
 static inline void killed_after(void (*run)(void *), void *argument) {
-    int status = 0;
+    int status = 0, done[2];
+    char byte = 0;
     fflush(stdout);
+    CHECK(pipe(done) == 0);
     pid_t child = fork();
     CHECK(child >= 0);
     if (child == 0) {
+        close(done[0]);
         run(argument);
-        kill(getpid(), SIGKILL);
-        _exit(2);
+        CHECK(write(done[1], &byte, 1) == 1);
+        for (;;) {
+            pause();
+        }
     }
-    CHECK(waitpid(child, &status, 0) == child);
+    close(done[1]);
+    /* Nothing, when a check of the child's has failed. */
+    CHECK(read(done[0], &byte, 1) == 1);
+    close(done[0]);
+    CHECK(kill(child, SIGKILL) == 0 && waitpid(child, &status, 0) == child);
     CHECK(WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL);
 }
 
