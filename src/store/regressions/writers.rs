@@ -1,15 +1,15 @@
 //! Defects of conditional appends and fences.
 
 use super::*;
-use crate::event::EventBatch;
+
+type Events = Vec<(u64, EventId)>;
 
 /// Sequence and id of every event that is delivered, and the gaps on the way.
-fn delivered(store: &Store) -> (Vec<(u64, crate::event::EventId)>, Vec<(u64, u64)>) {
+fn delivered(store: &Store) -> (Events, Vec<(u64, u64)>) {
     let cursor =
         Cursor::open(store, Region::all(), &CursorOptions { gap_capacity: 1000, ..CursorOptions::default() }).unwrap();
     let mut all = Vec::new();
     while let Polled::Batch(batch) = cursor.poll(3, 0, PollTimeout::Never).unwrap() {
-        let batch: EventBatch = batch;
         all.extend(batch.iter().map(|event| (event.sequence(), event.id())));
     }
     let gaps = cursor.take_gaps().unwrap();
