@@ -1248,6 +1248,63 @@ const batpak_entity_t *batpak_entity_list_entities(const batpak_entity_list_t *l
 void batpak_entity_list_free(batpak_entity_list_t *list);
 
 /* =================================================================================================================
+ * Import
+ *
+ * The events of another store are appended anew, each with an idempotency key made of the source's id and the event's:
+ * an import that was cut short, or is repeated, appends what is missing and nothing twice.
+ */
+
+/** How to import. */
+typedef struct batpak_import_options_t {
+    /** sizeof(batpak_import_options_t). */
+    uint32_t struct_size;
+    /** A BATPAK_DURABILITY_ constant: what the events survive on return. */
+    uint32_t durability;
+    /** The source's first sequence to import: 0, or the next_sequence of an import of all that is below. */
+    uint64_t from_sequence;
+    /** Zero. */
+    uint64_t reserved[4];
+} batpak_import_options_t;
+
+/** What an import did. The layout is frozen: 64 bytes. */
+typedef struct batpak_import_result_t {
+    /** The source's sequence to go on at, once it has more. */
+    uint64_t next_sequence;
+    /** Events appended. */
+    uint64_t appended;
+    /** Events that had been imported before. */
+    uint64_t duplicates;
+    /** Zero. */
+    uint64_t reserved[5];
+} batpak_import_result_t;
+
+/**
+ * Fills import options with the defaults.
+ *
+ * options: out. size: sizeof(batpak_import_options_t). err: out, may be NULL.
+ * Any thread; never waits. Since 0.1.
+ */
+batpak_status_t batpak_import_options_init(batpak_import_options_t *options, size_t size, batpak_error_t **err);
+
+/**
+ * Appends all visible events of another store, in its order, that were not imported before.
+ *
+ * store: appended to. source: another open store, read-only or not. options: may be NULL for the defaults. result:
+ * out. err: out, may be NULL.
+ * Sequence, clock, time and id of each event are new. Causes and correlation ids that name imported events get the new
+ * ids; others are kept as they are. After a failure call it again, with the same options: what is there counts as
+ * duplicates, as long as the key window of the store reaches back to it.
+ * Errors: those of batpak_store_append, and of reading the source; BATPAK_E_INVALID_ARGUMENT: source is the store itself or
+ * a copy of it. What was appended before an error stays.
+ * Any thread; waits for the disk. On BATPAK_OK the events are as durable as asked. Since 0.1.
+ */
+batpak_status_t batpak_store_import(batpak_store_t *store,
+                                    batpak_store_t *source,
+                                    const batpak_import_options_t *options,
+                                    batpak_import_result_t *result,
+                                    batpak_error_t **err);
+
+/* =================================================================================================================
  * Gap
  *
  * Where a delivery stepped over cancelled sequences: events that were appended under a fence and never came. A cursor or

@@ -522,12 +522,14 @@ FILTER_SALTS = (0x47B6137B, 0x44974D91, 0x8824AD5B, 0xA2B7289D, 0x705495C7, 0x2D
 
 
 def name_hash(store_id, name):
+    def fold(a, b):
+        return (a * b & U64) ^ (a * b >> 64)
+
+    secret = int.from_bytes(store_id[8:], "little") | 1
     h = int.from_bytes(store_id[:8], "little") ^ len(name) * 0x9E3779B97F4A7C15 & U64
     for at in range(0, len(name), 8):
-        h = (h ^ int.from_bytes(name[at : at + 8], "little")) * 0xFF51AFD7ED558CCD & U64
-        h ^= h >> 32
-    h = h * 0xC4CEB9FE1A85EC53 & U64
-    return h ^ h >> 29
+        h = fold(h ^ int.from_bytes(name[at : at + 8], "little"), secret)
+    return fold(h, 0xC4CEB9FE1A85EC53)
 
 
 def filter_insert(blocks, h):

@@ -9,6 +9,7 @@ use batpak::event::{Region, StoreId};
 use batpak::format::frame::{Control, encode_control, encode_event};
 use batpak::format::segment::{index_name, segment_name};
 use batpak::format::{Correlation, EventFields, IndexContent, SegmentHeader, StoreFile, name_hash};
+use batpak::store::{Fence, FenceOptions};
 use batpak::{Durability, NewEvent, Receipt, Store, StoreOptions};
 
 /// Runs tests/format.py; `None` where there is no Python.
@@ -102,6 +103,106 @@ fn it_finds_a_flipped_bit() {
         let Some((passed, text)) = walk(directory.path()) else { return };
         assert!(!passed, "{} at {offset}: {text}", path.display());
         std::fs::write(&path, &whole).unwrap();
+    }
+}
+
+/// Keys with and without duplicates, fences that commit, cancel, span segments, and are left open by a kill; cancelled events that are all that
+/// an entity has in a segment.
+fn make_fenced_store(directory: &Path, close_last: bool) {
+    let options = StoreOptions { segment_bytes: 1 << 20, ..StoreOptions::default() };
+    for opening in 0..3_u32 {
+        let store = Store::open(directory, &options).unwrap();
+        let mut fences: Vec<Option<Fence>> = (0..3).map(|_| None).collect();
+        for i in 0..9000_u32 {
+            let entities = ["flight", "crew", "rare"].map(|group| match group {
+                "flight" => format!("{group}:{}", i % 61),
+                "crew" => format!("{group}:{}", i % 7),
+                _ => format!("{group}:{opening}:{i}"),
+            });
+            // Some keys come again within the opening, some in the next.
+            let key = match i % 5 {
+                0 => format!("opening {opening}, number {}", i / 10 * 10),
+                1 => format!("of any opening, number {i:08}"),
+                _ => String::new(),
+            };
+            let event = |entity: usize| NewEvent {
+                entity: entities[entity].as_bytes(),
+                scope: b"main",
+                kind: 0x1001,
+                payload: &[7; 150],
+                ..NewEvent::default()
+            };
+            let mut receipts = [Receipt::default(); 2];
+            let fence = &mut fences[(i % 3) as usize];
+            let is_under = i / 100 % 4 == 1 && i % 7 < 3;
+            if is_under && fence.is_none() {
+                *fence = Some(store.begin_fence(&FenceOptions { timeout: Duration::from_secs(3600) }).unwrap());
+            }
+            // An entity that is fenced by another refuses, and so does a key of another event; that is as good.
+            let outcome = match fence {
+                Some(fence) if is_under => {
+                    let items = [event((i % 2) as usize), NewEvent { key: key.as_bytes(), ..event(2) }];
+                    fence.append(&items, &mut receipts)
+                }
+                _ => {
+                    let item = NewEvent { key: key.as_bytes(), ..event((i % 2) as usize) };
+                    store.append(&[item], Some(Durability::Process), &mut receipts[..1])
+                }
+            };
+            let said = format!("{outcome:?}");
+            assert!(outcome.is_ok() || said.contains("Fence") || said.contains("IdempotencyConflict"), "{said}");
+            if i % 400 == 250 || i % 400 == 390 {
+                let at = (i / 400 % 3) as usize;
+                match fences[at].take() {
+                    // The last opening leaves one open from its first segment on.
+                    Some(fence) if opening == 2 && at == 2 => fences[at] = Some(fence),
+                    Some(fence) if i % 800 < 400 => fence.cancel().unwrap(),
+                    Some(fence) => fence.commit(None).unwrap(),
+                    None => {}
+                }
+            }
+        }
+        if opening < 2 || close_last {
+            if opening == 1 {
+                // The close cancels those that are open.
+                store.close(Duration::from_secs(10)).unwrap();
+                drop(fences);
+            } else {
+                drop(fences);
+                store.close(Duration::from_secs(10)).unwrap();
+            }
+        } else {
+            // As a kill leaves it: fences undecided.
+            std::mem::forget((fences, store));
+        }
+    }
+}
+
+#[test]
+fn stores_with_keys_and_fences_are_read_from_the_document_alone() {
+    for close_last in [true, false] {
+        let directory = tempfile::tempdir().unwrap();
+        make_fenced_store(directory.path(), close_last);
+        let Some((passed, text)) = walk(directory.path()) else { return };
+        print!("{text}");
+        assert!(passed, "{text}");
+        assert!(text.contains("keys, ") && !text.contains(" 0 cancelled"), "{text}");
+        if !close_last {
+            // The next opening cancels what was undecided, and indexes say so. The killed store still holds its locks: of a copy.
+            let copy = tempfile::tempdir().unwrap();
+            std::fs::create_dir(copy.path().join("segments")).unwrap();
+            for entry in std::fs::read_dir(directory.path().join("segments")).unwrap() {
+                let path = entry.unwrap().path();
+                std::fs::copy(&path, copy.path().join("segments").join(path.file_name().unwrap())).unwrap();
+            }
+            let store = Store::open(copy.path(), &StoreOptions::default()).unwrap();
+            let event = NewEvent { entity: b"after", scope: b"main", kind: 0x1001, ..NewEvent::default() };
+            store.append(&[event], None, &mut []).unwrap();
+            store.close(Duration::from_secs(10)).unwrap();
+            let Some((passed, text)) = walk(copy.path()) else { return };
+            print!("{text}");
+            assert!(passed, "{text}");
+        }
     }
 }
 

@@ -214,6 +214,43 @@ static void bench_append_process(size_t batch_events, row_t row) {
     print_row(&row, settings.csv);
 }
 
+/* Each event has a key of 16 bytes that no other has. */
+static void bench_append_keyed(row_t row) {
+    if (!is_wanted(row.name)) {
+        return;
+    }
+    for (size_t round = 0; round < settings.rounds; round++) {
+        sample(&row.raw, (double)settings.events / raw_append(settings.directory, FRAME_BYTES, settings.events) / 1e6);
+
+        batpak_store_t *store = open_store("append", BATPAK_DURABILITY_PROCESS);
+        workload_t workload = new_workload(round);
+        uint64_t key[2] = {round, 0};
+        append_singles(store, &workload, 1);
+        uint64_t start = now_ns();
+        for (size_t i = 0; i < settings.events; i++) {
+            next_event(&workload);
+            key[1] = i;
+            batpak_append_t item = {
+                .struct_size = sizeof item,
+                .kind = KIND,
+                .entity = entities[workload.entity],
+                .entity_len = ENTITY_BYTES,
+                .scope = scopes[workload.scope],
+                .scope_len = SCOPE_BYTES,
+                .payload = workload.payload,
+                .payload_len = PAYLOAD_BYTES,
+                .key = key,
+                .key_len = sizeof key,
+            };
+            OK(batpak_store_append(store, &item, 1, NULL, NULL, &error));
+        }
+        sample(&row.ours, (double)settings.events / seconds_since(start) / 1e6);
+        close_store(store);
+        remove_store("append");
+    }
+    print_row(&row, settings.csv);
+}
+
 typedef struct appender_t {
     batpak_store_t *store;
     uint64_t number, end_ns, count;
@@ -675,6 +712,7 @@ static row_t new_row(const char *name, const char *unit, budget_kind_t budget_ki
 static void run_rows(const char *program) {
     bench_append_process(1, new_row("append one, PROCESS", "M/s", BUDGET_AT_LEAST, 5));
     bench_append_process(BATCH_EVENTS, new_row("append batch of 1000, PROCESS", "M/s", BUDGET_AT_LEAST, 10));
+    bench_append_keyed(new_row("append one with a key, PROCESS", "M/s", BUDGET_AT_LEAST, 1));
     bench_append_storage(1, new_row("append one, STORAGE, 1 thread", "k/s", BUDGET_AT_LEAST_OF_RAW, 0.85));
     bench_append_storage(8, new_row("append one, STORAGE, 8 threads", "k/s", BUDGET_AT_LEAST_OF_RAW, 0.85));
     bench_append_groups(false, new_row("append batch of 1000, STORAGE", "M/s", BUDGET_AT_LEAST_OF_RAW, 0.85));

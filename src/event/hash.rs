@@ -217,8 +217,9 @@ mod tests {
         assert_eq!(leaf_hash(&header, &[5; 32]), *blake3::hash(&input).as_bytes());
     }
 
+    /// Guards: the hash covers only the payload; kind, entity or order can be edited, and verify says intact.
     #[test]
-    fn every_field_is_covered() {
+    fn regression_11_the_hash_covers_every_field() {
         let base = sample();
         let leaf = |header: &CanonicalHeader<'_>| leaf_hash(header, &[5; 32]);
         let changed = [

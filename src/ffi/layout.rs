@@ -8,6 +8,7 @@ use super::cursor::{batpak_cursor_options_t, batpak_cursor_position_t};
 use super::entity::{batpak_entity_head_t, batpak_entity_t};
 use super::fence::batpak_fence_options_t;
 use super::gap::{batpak_gap_t, batpak_sequence_range_t};
+use super::import::{batpak_import_options_t, batpak_import_result_t};
 use super::region::batpak_region_t;
 use super::store::{
     batpak_append_options_t, batpak_append_t, batpak_receipt_t, batpak_store_options_t, batpak_store_stats_t,
@@ -38,6 +39,8 @@ fn lines() -> Vec<String> {
             causes cause_count batch_causes batch_cause_count correlation_id key key_len expected reserved0
             expected_clock reserved),
         layout!(batpak_fence_options_t: struct_size timeout_ms reserved),
+        layout!(batpak_import_options_t: struct_size durability from_sequence reserved),
+        layout!(batpak_import_result_t: next_sequence appended duplicates reserved),
         layout!(batpak_append_options_t: struct_size durability flags reserved0 reserved),
         layout!(batpak_receipt_t: sequence clock time_us id correlation_id durability flags leaf_hash reserved),
         layout!(batpak_watermarks_t: appended visible durable reserved),

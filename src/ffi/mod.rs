@@ -89,6 +89,7 @@ mod fence;
 mod gap;
 mod guard;
 mod handle;
+mod import;
 mod input;
 #[cfg(all(test, target_pointer_width = "64"))]
 mod layout;

@@ -827,6 +827,7 @@ unsafe fn event_of<'a>(item: &batpak_append_t) -> Result<NewEvent<'a>> {
             correlation: input::id(item.correlation_id).map(EventId),
             key: key_of(item)?,
             expected: expected_of(item)?,
+            unknown_causes_are_foreign: false,
         })
     }
 }

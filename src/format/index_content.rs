@@ -279,6 +279,10 @@ impl IndexContent {
         index.cancelled = decode_cancelled(sections.bytes(index::CANCELLED), base, header.event_count)?;
         index.decode_streams(&sections)?;
         index.keys = decode_keys(sections.bytes(index::KEYS), header.event_count)?;
+        let mut has_key = vec![false; event_count];
+        if index.keys.iter().any(|key| std::mem::replace(&mut has_key[key.1 as usize], true)) {
+            return Err(Malformed::damaged("an event of the index has two keys"));
+        }
         let filter = sections.bytes(index::KEY_FILTER);
         if index.keys.iter().any(|key| !filter_contains(filter, key.0)) {
             return Err(Malformed::damaged("the filter of the index denies one of its keys"));
@@ -564,6 +568,13 @@ mod tests {
                 assert!(!filter_contains(filter, name_hash(&STORE, NAMES[5])));
             }
         }
+    }
+
+    #[test]
+    fn an_event_has_at_most_one_key() {
+        let mut index = index_of(3, &NAMES, |i| i);
+        index.keys = vec![(7, 1), (9, 1)];
+        assert!(IndexContent::decode(&index.encode(&STORE), &STORE, 1000).is_err());
     }
 
     #[test]

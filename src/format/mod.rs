@@ -68,29 +68,29 @@ pub const fn align8(n: usize) -> usize {
     (n + 7) & !7
 }
 
-/// The hash of an entity's name: it places the name in an index's stream table and filter. The store id keeps it from
-/// being guessed from outside.
+/// The hash of a name: it places entities and idempotency keys in an index's tables and filters. Each group of bytes is multiplied by a
+/// secret of the store, to 128 bits, and folded: who does not know the store id cannot choose names that collide.
 #[inline]
 pub fn name_hash(store_id: &StoreId, name: &[u8]) -> u64 {
-    const GROUP: u64 = 0xFF51_AFD7_ED55_8CCD;
+    let secret = u64_at(&store_id.0, 8) | 1;
     let mut hash = u64_at(&store_id.0, 0) ^ (name.len() as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15);
-    let mut mix = |group: u64| {
-        hash = (hash ^ group).wrapping_mul(GROUP);
-        hash ^= hash >> 32;
+    let fold = |value: u64, factor: u64| {
+        let product = u128::from(value) * u128::from(factor);
+        product as u64 ^ (product >> 64) as u64
     };
     let mut groups = name.chunks_exact(8);
     for group in &mut groups {
-        mix(u64_at(group, 0));
+        hash = fold(hash ^ u64_at(group, 0), secret);
     }
     let rest = groups.remainder();
     if !rest.is_empty() {
-        mix(match name.last_chunk::<8>() {
+        let group = match name.last_chunk::<8>() {
             Some(last) => u64::from_le_bytes(*last) >> (64 - 8 * rest.len()),
             None => rest.iter().rev().fold(0, |group, &byte| group << 8 | u64::from(byte)),
-        });
+        };
+        hash = fold(hash ^ group, secret);
     }
-    hash = hash.wrapping_mul(0xC4CE_B9FE_1A85_EC53);
-    hash ^ hash >> 29
+    fold(hash, 0xC4CE_B9FE_1A85_EC53)
 }
 
 /// The `N` bytes at `at`, which the caller knows to be there.
@@ -167,16 +167,38 @@ mod tests {
 
     /// The hash as docs/FORMAT.md words it, with no shortcut.
     fn name_hash_plain(store_id: &StoreId, name: &[u8]) -> u64 {
-        let first: [u8; 8] = store_id.0[..8].try_into().unwrap();
-        let mut h = u64::from_le_bytes(first) ^ (name.len() as u64).wrapping_mul(0x9E3779B97F4A7C15);
-        for group in name.chunks(8) {
+        let word = |bytes: &[u8]| {
             let mut x = [0; 8];
-            x[..group.len()].copy_from_slice(group);
-            h = (h ^ u64::from_le_bytes(x)).wrapping_mul(0xFF51AFD7ED558CCD);
-            h ^= h >> 32;
+            x[..bytes.len()].copy_from_slice(bytes);
+            u64::from_le_bytes(x)
+        };
+        let fold = |a: u64, b: u64| {
+            let product = u128::from(a) * u128::from(b);
+            (product % (1 << 64)) as u64 ^ (product / (1 << 64)) as u64
+        };
+        let mut h = word(&store_id.0[..8]) ^ (name.len() as u64).wrapping_mul(0x9E3779B97F4A7C15);
+        for group in name.chunks(8) {
+            h = fold(h ^ word(group), word(&store_id.0[8..]) | 1);
         }
-        h = h.wrapping_mul(0xC4CEB9FE1A85EC53);
-        h ^ (h >> 29)
+        fold(h, 0xC4CEB9FE1A85EC53)
+    }
+
+    /// Guards: two bits flipped in two groups cancelled each other, in every store.
+    #[test]
+    fn no_pair_of_flipped_bits_collides() {
+        let store_id = StoreId(std::array::from_fn(|i| (29 * i + 5) as u8));
+        let name = [7; 24];
+        let plain = name_hash(&store_id, &name);
+        let flipped = |bits: &[usize]| {
+            let mut other = name;
+            bits.iter().for_each(|bit| other[bit / 8] ^= 1 << (bit % 8));
+            name_hash(&store_id, &other)
+        };
+        for one in 0..192 {
+            assert_ne!(flipped(&[one]), plain);
+            assert!((0..one).all(|other| flipped(&[one, other]) != plain), "bit {one} and another");
+        }
+        assert_ne!(flipped(&[63, 64 + 63, 64 + 31]), plain);
     }
 
     #[test]

@@ -107,9 +107,14 @@ pub(crate) fn load(index: &SealedIndex, store_id: &StoreId) -> Result<MemoryInde
     }
     let ranges = index.cancelled_ranges()?;
     let mut cancelled = Passing::new(ranges.clone());
-    let mut keys = index.keys()?;
-    keys.sort_unstable_by_key(|key| key.1);
-    let mut keys = keys.into_iter().peekable();
+    let keys = index.keys()?;
+    let mut key_of = vec![None; if keys.is_empty() { 0 } else { columns.offsets.len() }];
+    for (hash, ordinal) in keys {
+        match key_of.get_mut(ordinal as usize).map(|key| key.replace(hash)) {
+            Some(None) => {}
+            _ => return Err(index.inconsistent("a key")),
+        }
+    }
     let kinds = index.kinds()?;
     let (first_time_us, last_time_us) = index.times_us();
     for ordinal in 0..columns.offsets.len() {
@@ -133,8 +138,8 @@ pub(crate) fn load(index: &SealedIndex, store_id: &StoreId) -> Result<MemoryInde
             }
             false => memory.push(entry, time_us),
         }
-        if let Some((hash, ordinal)) = keys.next_if(|key| key.1 as usize == ordinal) {
-            memory.push_key(hash, ordinal);
+        if let Some(&Some(hash)) = key_of.get(ordinal) {
+            memory.push_key(hash, ordinal as u32);
         }
     }
     memory.cancel(&ranges);

@@ -133,11 +133,13 @@ pub(crate) struct Heads {
     base: u64,
     names: RwLock<NameTable>,
     heads: Chunks<Head>,
+    /// Some head was unknown once.
+    had_unknown: AtomicBool,
 }
 
 impl Heads {
     fn new(base: u64) -> Heads {
-        Heads { base, names: RwLock::default(), heads: Chunks::new() }
+        Heads { base, names: RwLock::default(), heads: Chunks::new(), had_unknown: AtomicBool::new(false) }
     }
 
     /// All entities touched here. Nobody adds one while the guard lives.
@@ -183,8 +185,13 @@ impl Heads {
         (head.last.load(Relaxed) != 0).then(|| self.head(stream))
     }
 
+    /// Whether the head of a stream here is known. For the writer; one load where no head was ever unknown.
+    #[inline]
+    pub fn is_known(&self, stream: u32) -> bool {
+        !self.had_unknown.load(Relaxed) || self.known_head(stream).is_some()
+    }
+
     /// Says what the head is of a stream that has no live event here.
-    #[allow(dead_code, reason = "the append path comes with fences")]
     pub fn set_head(&self, stream: u32, known: StreamHead) {
         let head = self.heads.make(stream as usize);
         debug_assert_eq!(head.last.load(Relaxed), 0, "stream {stream} has live events here");
@@ -195,6 +202,9 @@ impl Heads {
     fn insert(&self, hash: u64, entity: &[u8], seed: StreamHead) -> u32 {
         let mut names = self.names.write().unwrap_or_else(PoisonError::into_inner);
         let head = self.heads.make(names.len());
+        if seed.next_clock == UNKNOWN {
+            self.had_unknown.store(true, Relaxed);
+        }
         head.next_clock.store(seed.next_clock, Relaxed);
         head.previous_sequence.store(seed.last_sequence, Relaxed);
         head.last.store(0, Relaxed);
@@ -451,7 +461,6 @@ impl MemoryIndex {
     /// Takes the entity's events from `from_sequence` on out of its stream: its own first event under a fence, for it may have live ones behind
     /// the fence's first. They keep their places and their stream's number. `known` is the stream's head afterwards; without it the events that
     /// are left here tell, and if there is none, the head is unknown.
-    #[allow(dead_code, reason = "the append path comes with fences")]
     pub fn rewind(&self, hash: u64, entity: &[u8], from_sequence: u64, known: Option<StreamHead>) {
         let Some(stream) = self.heads.find(hash, entity) else { return };
         let head = self.heads.heads.make(stream as usize);
@@ -466,7 +475,10 @@ impl MemoryIndex {
         );
         let head_now = match known {
             Some(known) => known,
-            None if last == 0 => StreamHead { next_clock: UNKNOWN, last_sequence: u64::MAX },
+            None if last == 0 => {
+                self.heads.had_unknown.store(true, Relaxed);
+                StreamHead { next_clock: UNKNOWN, last_sequence: u64::MAX }
+            }
             None => StreamHead { next_clock, last_sequence: head.previous_sequence.load(Relaxed) },
         };
         if last == 0 {

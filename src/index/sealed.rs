@@ -46,13 +46,11 @@ pub(crate) struct KeyFilter {
 impl KeyFilter {
     /// False: no event of the segment has a key with that hash.
     #[inline]
-    #[allow(dead_code, reason = "the append path comes with fences")]
     pub fn may_contain(&self, hash: u64) -> bool {
         filter_contains(&self.blocks, hash)
     }
 
     /// Memory held, in bytes.
-    #[allow(dead_code, reason = "the append path comes with fences")]
     pub fn bytes(&self) -> u64 {
         self.blocks.len() as u64
     }
@@ -380,7 +378,6 @@ impl SealedIndex {
     }
 
     /// The filter over the keys, read whole; `None` when there are none.
-    #[allow(dead_code, reason = "the append path comes with fences")]
     pub fn key_filter(&self) -> Result<Option<KeyFilter>> {
         if self.key_count() == 0 {
             return Ok(None);

@@ -68,6 +68,8 @@ pub struct NewEvent<'a> {
     pub key: &'a [u8],
     /// Checked under the append lock, against earlier items of the batch too.
     pub expected: Expected,
+    /// A cause with this store's tag that is no event of it is another store's (for imports: a tag has 16 bits), instead of an error.
+    pub unknown_causes_are_foreign: bool,
 }
 
 /// What an append answers for one event.
@@ -366,7 +368,7 @@ impl Inner {
         if scratch.originals.is_empty() && !scratch.has_keys {
             return;
         }
-        for at in 0..receipts.len() {
+        for at in 0..receipts.len().min(scratch.items.len()) {
             if let Some(original) = scratch.original_of(at) {
                 receipts[at] = Receipt {
                     sequence: original.sequence,
@@ -431,7 +433,12 @@ impl Inner {
                 return Err(Error::CauseNotEarlier { index: bad });
             }
             for (at, &cause) in event.causes.iter().enumerate() {
-                let (reference, inherited) = self.resolve_cause(cause, fence)?;
+                let (reference, inherited) = match self.resolve_cause(cause, fence) {
+                    Err(Error::CauseUnknown { .. }) if event.unknown_causes_are_foreign => {
+                        (Reference::Foreign(cause), None)
+                    }
+                    resolved => resolved?,
+                };
                 if at == 0 && correlation.is_none() {
                     correlation = inherited;
                 }
@@ -600,7 +607,7 @@ impl Inner {
                 let stream = streams.find(prepared.entity_hash, event.entity);
                 let scope = scopes.find(prepared.scope_hash, event.scope);
                 let (Some(stream), Some(scope)) = (stream, scope) else { break };
-                if index.heads().known_head(stream).is_none() {
+                if !index.heads().is_known(stream) {
                     return Ok(Numbered::UnknownEntity);
                 }
                 (prepared.stream, prepared.scope) = (stream, scope as u16);
@@ -746,8 +753,10 @@ impl Inner {
         let fence_id = fence.and_then(|fence| appender.fences.id(fence, first));
         self.write_first(appender);
         let mut sequence = first;
+        let Scratch { items, references, originals, .. } = scratch;
         for (at, event) in events.iter().enumerate().take(last + 1) {
-            let prepared = scratch.items[at];
+            let (earlier, rest) = items.split_at_mut(at);
+            let prepared = &mut rest[0];
             if !prepared.is_new() {
                 continue;
             }
@@ -755,8 +764,8 @@ impl Inner {
             let given = end - event.batch_causes.len();
             let mut correlation_id = prepared.correlation;
             for (place, &cause) in (given..end).zip(event.batch_causes) {
-                let (reference, correlation) = scratch.batch_cause(cause as usize, time_us);
-                scratch.references[place] = reference;
+                let (reference, correlation) = batch_cause(earlier, originals, cause as usize, time_us);
+                references[place] = reference;
                 if place == start {
                     correlation_id = correlation_id.or(correlation);
                 }
@@ -776,8 +785,7 @@ impl Inner {
                 Some(given) => Correlation::Full(given),
             };
             let correlation_id = correlation_id.unwrap_or(id);
-            let item = &mut scratch.items[at];
-            (item.correlation, item.sequence) = (Some(correlation_id), sequence);
+            (prepared.correlation, prepared.sequence) = (Some(correlation_id), sequence);
             let head = appender.index.heads().head(prepared.stream);
             let fields = EventFields {
                 sequence,
@@ -791,7 +799,7 @@ impl Inner {
                 entity: event.entity,
                 scope: event.scope,
                 correlation,
-                causes: &scratch.references[start..end],
+                causes: &references[start..end],
                 payload: event.payload,
                 payload_crc: prepared.payload_crc,
                 key: (!event.key.is_empty()).then_some(event.key),
@@ -859,17 +867,13 @@ impl Inner {
     }
 }
 
-impl Scratch {
-    /// An earlier item of the batch as a cause, and the correlation id to inherit from it.
-    fn batch_cause(&self, at: usize, time_us: i64) -> (Reference, Option<EventId>) {
-        match self.original_of(at) {
-            Some(original) => (reference_to(original), Some(original.correlation_id)),
-            None => {
-                let same_as = self.items[at].same_as;
-                let item = &self.items[if same_as == NO_ITEM { at } else { same_as as usize }];
-                (Reference::Local { sequence: item.sequence, time_us }, item.correlation)
-            }
-        }
+/// An earlier item of the batch as a cause, and the correlation id to inherit from it.
+fn batch_cause(earlier: &[Prepared], originals: &[Original], at: usize, time_us: i64) -> (Reference, Option<EventId>) {
+    let same_as = earlier[at].same_as;
+    let item = &earlier[if same_as == NO_ITEM { at } else { same_as as usize }];
+    match originals.get(item.original as usize) {
+        Some(original) => (reference_to(original), Some(original.correlation_id)),
+        None => (Reference::Local { sequence: item.sequence, time_us }, item.correlation),
     }
 }
 

@@ -153,6 +153,25 @@ impl Inner {
         Ok(())
     }
 
+    /// The id of the event that has used a key; `None`: none that counts.
+    pub(super) fn id_of_key(&self, key: &[u8]) -> Result<Option<EventId>> {
+        let bound = self.marks.appended.load(Ordering::Acquire);
+        let mut found = Vec::new();
+        self.find_key(&*self.key_window_now()?, self.name_hash(key), 0, bound, &mut found)?;
+        found.sort_unstable_by(|a, b| b.cmp(a));
+        for sequence in found {
+            self.make_readable(sequence)?;
+            let id = scan::read_one(self, sequence, |event| {
+                (event.key == Some(key)).then_some((event.id, event.fence.is_some()))
+            })?;
+            match id {
+                Some((id, is_fenced)) if !is_fenced || !self.is_cancelled(sequence)? => return Ok(Some(id)),
+                _ => {}
+            }
+        }
+        Ok(None)
+    }
+
     /// Sequences in `from..bound` whose key has the hash.
     fn find_key(&self, window: &Window, hash: u64, from: u64, bound: u64, found: &mut Vec<u64>) -> Result<()> {
         let mut ordinals = Vec::new();

@@ -16,6 +16,7 @@ mod entities;
 mod fence;
 mod gap;
 mod helper;
+mod import;
 mod keys;
 #[cfg(test)]
 mod model;
@@ -36,6 +37,7 @@ mod watermark;
 pub use crate::index::listing::{Entities, Entity};
 pub use append::{Expected, NewEvent, Receipt};
 pub use fence::{FENCE_TIMEOUT, FENCE_TIMEOUT_MAX, Fence, FenceOptions};
+pub use import::{ImportOptions, Imported};
 pub use options::{Durability, LogFunction, LogLevel, LogSink, SEGMENT_BYTES_RANGE, StoreOptions};
 pub use read::EntityHead;
 pub use watermark::{Waited, Watermark};

@@ -5,6 +5,7 @@ mod gate;
 mod power_loss;
 mod rot;
 mod waits;
+mod writers;
 
 use std::fs;
 use std::path::Path;

@@ -2,7 +2,7 @@
  * opened again. */
 #include "events.h"
 
-enum { EVENTS = 4000, ENTITIES = 7 };
+enum { EVENTS = 4000, ENTITIES = 7, LONELY = 1234 };
 
 static batpak_receipt_t receipts[EVENTS];
 
@@ -14,7 +14,12 @@ static void fill(batpak_store_t *store) {
         int len = snprintf(payload, sizeof payload, "%d", i);
         payload[len] = 'p';
         payload[sizeof payload - 1] = 0;
+        /* Its time is no other event's. */
+        for (uint64_t start = now_us(); i == LONELY && now_us() - start < 2000;) {
+        }
         receipts[i] = append(store, i == 0 ? "first" : entity, payload);
+        for (uint64_t start = now_us(); i == LONELY && now_us() - start < 2000;) {
+        }
     }
     CHECK(stats_of(store).segments >= 3);
 }
@@ -64,10 +69,10 @@ static void check_absent(batpak_store_t *store) {
         CHECK_STATUS(batpak_store_get(store, sequences[i], &batch, &error), BATPAK_EMPTY, error);
         CHECK(batch == NULL);
     }
-    /* An id that differs in any one bit is another event's. */
+    /* An id that differs in any one bit is no event's: of this time there is one only. */
     for (int bit = 0; bit < 128; bit++) {
         batpak_batch_t *batch = (batpak_batch_t *)id;
-        memcpy(id, receipts[1234].id, 16);
+        memcpy(id, receipts[LONELY].id, 16);
         id[bit / 8] ^= (uint8_t)(1 << bit % 8);
         CHECK_STATUS(batpak_store_get_by_id(store, id, &batch, &error), BATPAK_EMPTY, error);
         CHECK(batch == NULL);

@@ -10,7 +10,7 @@ use std::process::ExitCode;
 use std::{env, fs};
 
 /// The files of `src/ffi` in the order of the header.
-const SECTIONS: [&str; 17] = [
+const SECTIONS: [&str; 18] = [
     "status",
     "handle",
     "error",
@@ -23,6 +23,7 @@ const SECTIONS: [&str; 17] = [
     "batch",
     "event",
     "entity",
+    "import",
     "gap",
     "cursor",
     "checkpoint",
