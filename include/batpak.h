@@ -291,9 +291,10 @@ int32_t batpak_error_is_fatal(const batpak_error_t *err);
  * A value behind an error, as text terminated by a NUL.
  *
  * key, key_len: the value's name. Depending on the code there are "what", "part", "path", "operation", "offset",
- * "sequence", "position", "expected", "stored", "found", "known", "index" (the refused item of a batch),
- * "cause_index", "value", "length", "limit", "count", "bytes", "start", "end", "kind", "category", "id", "reason",
- * "cause", "call", "handlers", "waited_ms", "restarts" and "message". Numbers are decimal.
+ * "sequence", "position", "expected", "actual", "stored", "found", "known", "index" (the refused item of a batch),
+ * "cause_index", "value", "length", "limit", "count", "bytes", "start", "end", "kind", "category", "id", "entity",
+ * "key" (in hexadecimal), "first", "difference", "outcome", "timeout_ms", "reason", "cause", "call", "handlers",
+ * "waited_ms", "restarts" and "message". Numbers are decimal.
  * len: out, may be NULL; the length without the NUL. err: may be NULL.
  * Returns text borrowed from err, or NULL (and length 0) where the error has no such value.
  * Any thread; never waits. Since 0.1.
@@ -366,8 +367,8 @@ batpak_status_t batpak_check_abi(uint32_t abi_version, batpak_error_t **err);
 /**
  * 1 when the loaded library has the named ability, else 0.
  *
- * name, name_len: "append", "batch", "causes", "checkpoint", "cursor", "leaf-hash", "notify-fd", "worker", or the
- * name of an ability of later versions.
+ * name, name_len: "append", "batch", "causes", "checkpoint", "cursor", "expected-state", "fence", "idempotency",
+ * "leaf-hash", "notify-fd", "worker", or the name of an ability of later versions.
  * Any thread; never waits. Since 0.1.
  */
 int32_t batpak_has_feature(const char *name, size_t name_len);
@@ -441,7 +442,11 @@ typedef void (*batpak_log_fn)(void *user_data,
 #define BATPAK_STORE_NO_CREATE 2u
 /** In flags: an existing store is BATPAK_E_ALREADY_EXISTS. */
 #define BATPAK_STORE_EXCLUSIVE 4u
-/** In flags: no thread of the store's own; appends then do the work of preparing space. */
+
+/**
+ * In flags: no thread of the store's own; appends then do the work of preparing space. A fence whose time is over is
+ * then cancelled by the next call that meets it: a reader that waits behind it waits for that call.
+ */
 #define BATPAK_STORE_NO_HELPER_THREAD 8u
 /** What the store's options say; in those, BATPAK_DURABILITY_STORAGE. */
 #define BATPAK_DURABILITY_DEFAULT 0u
@@ -462,7 +467,7 @@ typedef void (*batpak_log_fn)(void *user_data,
 
 /**
  * How to open a store. Callbacks and their user_data are kept until the store is gone (closed, and its handle and
- * those of its cursors and workers freed).
+ * those of its fences, cursors and workers freed).
  */
 typedef struct batpak_store_options_t {
     /** sizeof(batpak_store_options_t). */
@@ -540,7 +545,8 @@ typedef struct batpak_append_t {
     /**
      * Idempotency key: 16 to 64 bytes of the caller's, or NULL for none. An append whose key was used before by an
      * event of the same content appends nothing and returns the receipt of then, flagged BATPAK_RECEIPT_DUPLICATE;
-     * one of other content is BATPAK_E_IDEMPOTENCY_CONFLICT. Keys are looked at before the expected state.
+     * one of other content is BATPAK_E_IDEMPOTENCY_CONFLICT. Content is everything above but flags. Keys are looked at
+     * before the expected state, which is no content.
      */
     const void *key;
     /** Its length in bytes. */
@@ -603,7 +609,10 @@ typedef struct batpak_watermarks_t {
     uint64_t appended;
     /** Sequences below are delivered to cursors. */
     uint64_t visible;
-    /** Sequences below survive a power loss. */
+    /**
+     * Sequences below survive a power loss. That a fence was committed with BATPAK_DURABILITY_PROCESS may not, even if
+     * its events do: batpak_store_sync and batpak_store_wait see to both.
+     */
     uint64_t durable;
     /** Zero. */
     uint64_t reserved;
@@ -701,8 +710,8 @@ batpak_status_t batpak_store_open_z(const char *path,
 batpak_status_t batpak_store_close(batpak_store_t *store, int64_t timeout_ms, batpak_error_t **err);
 
 /**
- * Gives the handle of a store back. It does not close: while cursors or workers of the store are not freed, a store
- * that was not closed stays open, and the directory locked.
+ * Gives the handle of a store back. It does not close: while fences, cursors or workers of the store are not freed, a
+ * store that was not closed stays open, and the directory locked.
  *
  * store: may be NULL. Any thread, also from a handler; never waits for handlers. Nothing is made durable. Since 0.1.
  */
@@ -736,8 +745,9 @@ batpak_status_t batpak_append_options_init(batpak_append_options_t *options, siz
  * BATPAK_E_SEQUENCE_EXHAUSTED, BATPAK_E_READ_ONLY, BATPAK_E_POISONED, BATPAK_E_NO_MEMORY: nothing was appended.
  * BATPAK_E_EXPECTED_STATE: the entity is not where the item expects it, and nothing was appended; the details
  * "expected" and "actual" are clocks, or "none" for an entity without events. BATPAK_E_IDEMPOTENCY_CONFLICT: the key
- * belongs to another event, "first", with another "difference". BATPAK_E_STREAM_FENCED, BATPAK_E_FENCE_PENDING: an
- * open fence owns the entity, or the cause or key; try again once it is decided.
+ * belongs to another event, "first", with another "difference": entity, scope, kind, schema, cause, correlation id or
+ * payload. BATPAK_E_STREAM_FENCED, BATPAK_E_FENCE_PENDING: an open fence owns the entity, or the cause or key; try
+ * again once it is decided.
  * BATPAK_E_DISK_FULL, BATPAK_E_IO: nothing was acknowledged. When a write or a sync has failed, further appends are
  * BATPAK_E_POISONED, and once the store is opened again the events are all there or all not.
  * Any thread; with BATPAK_DURABILITY_STORAGE it waits for the disk. On BATPAK_OK the events are as durable as asked.

@@ -86,9 +86,10 @@ pub unsafe extern "C" fn batpak_error_is_fatal(err: *const batpak_error_t) -> i3
 /// A value behind an error, as text terminated by a NUL.
 ///
 /// key, key_len: the value's name. Depending on the code there are "what", "part", "path", "operation", "offset",
-/// "sequence", "position", "expected", "stored", "found", "known", "index" (the refused item of a batch),
-/// "cause_index", "value", "length", "limit", "count", "bytes", "start", "end", "kind", "category", "id", "reason",
-/// "cause", "call", "handlers", "waited_ms", "restarts" and "message". Numbers are decimal.
+/// "sequence", "position", "expected", "actual", "stored", "found", "known", "index" (the refused item of a batch),
+/// "cause_index", "value", "length", "limit", "count", "bytes", "start", "end", "kind", "category", "id", "entity",
+/// "key" (in hexadecimal), "first", "difference", "outcome", "timeout_ms", "reason", "cause", "call", "handlers",
+/// "waited_ms", "restarts" and "message". Numbers are decimal.
 /// len: out, may be NULL; the length without the NUL. err: may be NULL.
 /// Returns text borrowed from err, or NULL (and length 0) where the error has no such value.
 /// Any thread; never waits. Since 0.1.

@@ -29,7 +29,8 @@ pub const BATPAK_STORE_READ_ONLY: u32 = 1u32;
 pub const BATPAK_STORE_NO_CREATE: u32 = 2u32;
 /// In flags: an existing store is BATPAK_E_ALREADY_EXISTS.
 pub const BATPAK_STORE_EXCLUSIVE: u32 = 4u32;
-/// In flags: no thread of the store's own; appends then do the work of preparing space.
+/// In flags: no thread of the store's own; appends then do the work of preparing space. A fence whose time is over is
+/// then cancelled by the next call that meets it: a reader that waits behind it waits for that call.
 pub const BATPAK_STORE_NO_HELPER_THREAD: u32 = 8u32;
 
 /// What the store's options say; in those, BATPAK_DURABILITY_STORAGE.
@@ -40,7 +41,7 @@ pub const BATPAK_DURABILITY_STORAGE: u32 = 1u32;
 pub const BATPAK_DURABILITY_PROCESS: u32 = 2u32;
 
 /// How to open a store. Callbacks and their user_data are kept until the store is gone (closed, and its handle and
-/// those of its cursors and workers freed).
+/// those of its fences, cursors and workers freed).
 #[derive(Clone, Copy)]
 #[repr(C)]
 pub struct batpak_store_options_t {
@@ -152,7 +153,8 @@ pub struct batpak_append_t {
     pub correlation_id: *const u8,
     /// Idempotency key: 16 to 64 bytes of the caller's, or NULL for none. An append whose key was used before by an
     /// event of the same content appends nothing and returns the receipt of then, flagged BATPAK_RECEIPT_DUPLICATE;
-    /// one of other content is BATPAK_E_IDEMPOTENCY_CONFLICT. Keys are looked at before the expected state.
+    /// one of other content is BATPAK_E_IDEMPOTENCY_CONFLICT. Content is everything above but flags. Keys are looked at
+    /// before the expected state, which is no content.
     pub key: *const c_void,
     /// Its length in bytes.
     pub key_len: usize,
@@ -288,7 +290,8 @@ pub struct batpak_watermarks_t {
     pub appended: u64,
     /// Sequences below are delivered to cursors.
     pub visible: u64,
-    /// Sequences below survive a power loss.
+    /// Sequences below survive a power loss. That a fence was committed with BATPAK_DURABILITY_PROCESS may not, even if
+    /// its events do: batpak_store_sync and batpak_store_wait see to both.
     pub durable: u64,
     /// Zero.
     pub reserved: u64,
@@ -463,8 +466,8 @@ pub unsafe extern "C" fn batpak_store_close(
     }
 }
 
-/// Gives the handle of a store back. It does not close: while cursors or workers of the store are not freed, a store
-/// that was not closed stays open, and the directory locked.
+/// Gives the handle of a store back. It does not close: while fences, cursors or workers of the store are not freed, a
+/// store that was not closed stays open, and the directory locked.
 ///
 /// store: may be NULL. Any thread, also from a handler; never waits for handlers. Nothing is made durable. Since 0.1.
 #[unsafe(no_mangle)]
@@ -512,8 +515,9 @@ pub unsafe extern "C" fn batpak_append_options_init(
 /// BATPAK_E_SEQUENCE_EXHAUSTED, BATPAK_E_READ_ONLY, BATPAK_E_POISONED, BATPAK_E_NO_MEMORY: nothing was appended.
 /// BATPAK_E_EXPECTED_STATE: the entity is not where the item expects it, and nothing was appended; the details
 /// "expected" and "actual" are clocks, or "none" for an entity without events. BATPAK_E_IDEMPOTENCY_CONFLICT: the key
-/// belongs to another event, "first", with another "difference". BATPAK_E_STREAM_FENCED, BATPAK_E_FENCE_PENDING: an
-/// open fence owns the entity, or the cause or key; try again once it is decided.
+/// belongs to another event, "first", with another "difference": entity, scope, kind, schema, cause, correlation id or
+/// payload. BATPAK_E_STREAM_FENCED, BATPAK_E_FENCE_PENDING: an open fence owns the entity, or the cause or key; try
+/// again once it is decided.
 /// BATPAK_E_DISK_FULL, BATPAK_E_IO: nothing was acknowledged. When a write or a sync has failed, further appends are
 /// BATPAK_E_POISONED, and once the store is opened again the events are all there or all not.
 /// Any thread; with BATPAK_DURABILITY_STORAGE it waits for the disk. On BATPAK_OK the events are as durable as asked.

@@ -26,7 +26,19 @@ pub const BATPAK_VERSION_STRING: &str = "0.1.0";
 pub const BATPAK_ABI_VERSION: u32 = 1u32;
 
 /// The optional abilities that this build has.
-const FEATURES: &[&str] = &["append", "batch", "causes", "checkpoint", "cursor", "leaf-hash", "notify-fd", "worker"];
+const FEATURES: &[&str] = &[
+    "append",
+    "batch",
+    "causes",
+    "checkpoint",
+    "cursor",
+    "expected-state",
+    "fence",
+    "idempotency",
+    "leaf-hash",
+    "notify-fd",
+    "worker",
+];
 
 /// One status as batpak_status_list tells it. The texts are terminated, and live as long as the library is loaded.
 #[repr(C)]
@@ -98,8 +110,8 @@ pub unsafe extern "C" fn batpak_check_abi(abi_version: u32, err: *mut *mut batpa
 
 /// 1 when the loaded library has the named ability, else 0.
 ///
-/// name, name_len: "append", "batch", "causes", "checkpoint", "cursor", "leaf-hash", "notify-fd", "worker", or the
-/// name of an ability of later versions.
+/// name, name_len: "append", "batch", "causes", "checkpoint", "cursor", "expected-state", "fence", "idempotency",
+/// "leaf-hash", "notify-fd", "worker", or the name of an ability of later versions.
 /// Any thread; never waits. Since 0.1.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn batpak_has_feature(name: *const c_char, name_len: usize) -> i32 {

@@ -72,3 +72,35 @@ fn regression_02_sequences_and_cancelled_ranges_stay_what_they_are() {
         }
     }
 }
+
+/// Guards: a fence's events are durable, by another's sync, and its commit is not. A sync, a wait for durable, a duplicate or a checkpoint
+/// then acknowledged what a power loss cancelled.
+#[test]
+fn what_is_acknowledged_as_durable_is_of_fences_whose_commit_is() {
+    for way in 0..4 {
+        let disk = SimStorage::new(1);
+        let store = open_sim(&disk);
+        let fenced = [NewEvent { key: b"0123456789abcdef", ..event("fenced", b"fenced") }];
+        let fence = store.begin_fence(&FenceOptions::default()).unwrap();
+        fence.append(&fenced, &mut []).unwrap();
+        append(&store, "free", b"free", Durability::Storage).unwrap();
+        fence.commit(Some(Durability::Process)).unwrap();
+        assert_eq!(payloads(&open_sim(&disk.crash_with(&mut |_| Fate::Lost))), [b"free"]);
+        match way {
+            0 => store.sync().unwrap(),
+            1 => assert_eq!(store.wait(Watermark::Durable, 2, Some(SECOND)).unwrap(), Waited::Reached),
+            2 => {
+                let mut receipts = [Receipt::default()];
+                store.append(&fenced, Some(Durability::Storage), &mut receipts).unwrap();
+                assert!(receipts[0].duplicate && receipts[0].durability == Some(Durability::Storage));
+            }
+            _ => {
+                let cursor = consumer(&store, "reader").unwrap();
+                assert_eq!(poll(&cursor, 9), [0, 1]);
+                cursor.checkpoint().unwrap();
+            }
+        }
+        let found = payloads(&open_sim(&disk.crash_with(&mut |_| Fate::Lost)));
+        assert_eq!(found, [&b"fenced"[..], b"free"], "way {way}");
+    }
+}
