@@ -55,8 +55,7 @@ test-asan: library ## the C and C++ tests with address and undefined-behaviour s
 	C_TEST_FLAGS='-fsanitize=address,undefined -fno-sanitize-recover=all -Wno-error' $(CARGO) test --locked --test c_suite
 
 test-valgrind: library ## the C and C++ tests under valgrind; takes minutes
-	C_TEST_UNDER='valgrind -q --error-exitcode=9 --leak-check=full --errors-for-leak-kinds=definite' \
-		C_TEST_UNDER_FORKING=--leak-check=no C_TEST_SECONDS=1200 \
+	C_TEST_UNDER='valgrind -q --error-exitcode=9 --leak-check=full --errors-for-leak-kinds=definite' C_TEST_SECONDS=1200 \
 		$(CARGO) test --locked --test c_suite
 
 bench-quick: library ## run the quick benchmarks

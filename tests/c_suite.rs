@@ -2,8 +2,7 @@
 //! against the header and the shared library of this build, and run with a directory and a time limit of its own.
 //!
 //! `C_TEST=name` runs one, `C_TEST_SECONDS` changes the limit, `C_TEST_FLAGS` adds compiler flags (for sanitizers),
-//! `C_TEST_UNDER` is a command to run each program under (valgrind), `C_TEST_UNDER_FORKING` more options of it for programs that fork (a
-//! child does not have the threads whose memory it holds: that is no leak).
+//! `C_TEST_UNDER` is a command to run each program under (valgrind).
 
 mod common;
 
@@ -127,8 +126,7 @@ impl Suite {
 
     fn run(&self, source: &Path, place: &Path) -> Result<(), String> {
         let output = place.join("output");
-        let ended =
-            self.start_and_wait(source, place, &output).map_err(|error| format!("{}: {error}", source.display()))?;
+        let ended = self.start_and_wait(place, &output).map_err(|error| format!("{}: {error}", source.display()))?;
         match ended {
             None => Ok(()),
             Some(how) => {
@@ -140,16 +138,12 @@ impl Suite {
 
     /// `None`: success. Output goes to a file, so that no pipe can fill up, or be held open by what the program leaves
     /// behind.
-    fn start_and_wait(&self, source: &Path, place: &Path, output: &Path) -> io::Result<Option<String>> {
+    fn start_and_wait(&self, place: &Path, output: &Path) -> io::Result<Option<String>> {
         let seconds = env::var("C_TEST_SECONDS").ok().and_then(|text| text.parse().ok()).unwrap_or(SECONDS_DEFAULT);
         let deadline = Instant::now() + Duration::from_secs(seconds);
         let file = File::create(output)?;
         let program = place.join("program");
-        let mut under = words("C_TEST_UNDER");
-        if !under.is_empty() && forks(&fs::read_to_string(source)?) {
-            under.extend(words("C_TEST_UNDER_FORKING"));
-        }
-        let mut words = under.into_iter();
+        let mut words = words("C_TEST_UNDER").into_iter();
         let mut command = match words.next() {
             Some(first) => Command::new(first),
             None => Command::new(&program),
@@ -174,11 +168,6 @@ impl Suite {
             thread::sleep(Duration::from_millis(5));
         }
     }
-}
-
-/// Whether a program forks, by itself or through the shared headers.
-fn forks(source: &str) -> bool {
-    ["fork()", "run_process(", "killed_after("].iter().any(|call| source.contains(call))
 }
 
 /// An environment variable as words.
