@@ -441,7 +441,7 @@ static void fences_follow_one_another_on_an_entity(void) {
 
 enum { OWNED = 300, LOOK_UPS = 60 };
 
-static char owned_names[OWNED][16];
+static char owned_names[OWNED][32];
 
 struct looking {
     batpak_store_t *store;
@@ -1154,7 +1154,7 @@ static void threads_work_with_fences_side_by_side(void) {
     CHECK(memcmp(&live, &again, sizeof live) == 0);
     for (int i = 0; i < 3; i++) { /* no clock is missing or there twice */
         static struct seen seen[WORKERS * ROUNDS * 5];
-        char entity[16];
+        char entity[24];
         snprintf(entity, sizeof entity, "shared:%d", i);
         size_t events = see_entity(store, entity, seen, WORKERS * ROUNDS * 5);
         for (size_t k = 0; k < events; k++) {
