@@ -466,8 +466,8 @@ pub unsafe extern "C" fn batpak_store_close(
     }
 }
 
-/// Gives the handle of a store back. It does not close: while fences, cursors or workers of the store are not freed, a
-/// store that was not closed stays open, and the directory locked.
+/// Gives the handle of a store back. It does not close: while fences, cursors or workers of the store are not freed, or
+/// its own thread has work in hand, a store that was not closed stays open, and the directory locked.
 ///
 /// store: may be NULL. Any thread, also from a handler; never waits for handlers. Nothing is made durable. Since 0.1.
 #[unsafe(no_mangle)]

@@ -415,7 +415,8 @@ static void C5_a_forked_child_keeps_no_lock(void) {
     if (child == 0) {
         batpak_batch_t *batch = NULL;
         CHECK(batpak_cursor_poll(cursor, 1, 0, 0, &batch, NULL) == BATPAK_E_FORKED);
-        _exit(read(release[0], &byte, 1) == 1 ? 0 : 1);
+        CHECK(read(release[0], &byte, 1) == 1);
+        end_forked();
     }
     close_cursor(cursor);
     close_cursor(open_cursor(store, NULL, "c"));
