@@ -226,13 +226,16 @@ impl Consumer {
 
     /// Waits for the armed signal. None: look again.
     fn wait(&self, deadline: Deadline) -> Result<Option<Polled>> {
-        let woken = match deadline {
+        let own = match deadline {
             Deadline::Never => return Ok(Some(Polled::Empty)),
-            Deadline::At(instant) => self.signal.wait(Some(instant)),
-            Deadline::None => self.signal.wait(None),
+            Deadline::At(instant) => Some(instant),
+            Deadline::None => None,
         };
-        match woken {
+        let expiry = self.store.expiry_to_watch();
+        match self.signal.wait([own, expiry].into_iter().flatten().min()) {
             Woken::Published | Woken::Interrupted => Ok(None),
+            // The next look ends the fence, and sees what it has hidden.
+            Woken::Timeout if own.is_none_or(|own| own > Instant::now()) => Ok(None),
             Woken::Timeout => {
                 self.stand_down();
                 Ok(Some(Polled::Timeout))

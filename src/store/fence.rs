@@ -229,7 +229,7 @@ impl FenceTable {
         self.owed.push(Control::FenceCancel { fence, ranges });
     }
 
-    /// Bytes that [`Inner::write_owed`] will need.
+    /// Bytes that the cancellations owed will need.
     pub fn owed_bytes(&self) -> u64 {
         let bytes = |frame: &Control| match frame {
             Control::FenceCancel { ranges, .. } => align8(40 + 16 * ranges.len()) as u64,
@@ -281,8 +281,18 @@ impl Store {
         appender.fences.open.push(OpenFence { token, first: u64::MAX, ranges: Vec::new(), deadline, outcome });
         self.inner.fences_changed(appender);
         drop(guard);
-        self.inner.helper.watch_fences(&self.inner);
+        match self.inner.helper.is_enabled() {
+            true => self.inner.helper.watch_fences(&self.inner),
+            false => self.inner.signals.watch_fences(),
+        }
         Ok(Fence { store: self.clone(), key })
+    }
+}
+
+impl Store {
+    /// When a fence expires that only who waits can end: without the helper thread.
+    pub(crate) fn expiry_to_watch(&self) -> Option<Instant> {
+        if self.inner.helper.is_enabled() { None } else { self.inner.fence_deadline() }
     }
 }
 

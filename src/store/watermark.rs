@@ -181,6 +181,12 @@ impl SignalBoard {
         self.waits.signal_durable();
     }
 
+    /// A fence was begun that nobody watches but who waits.
+    pub(super) fn watch_fences(&self) {
+        self.wake_all(|_| ());
+        self.publish();
+    }
+
     /// While a close waits for handlers, these must not wait for what may never come.
     pub(super) fn end_waits_of_handlers(&self, closing: bool) {
         self.wake_all(|state| state.closing = closing);
@@ -205,14 +211,22 @@ impl SignalBoard {
             if let Err(error) = caller.check(&state) {
                 break Err(error);
             }
-            state = match deadline {
+            let expiry = caller.expires.and_then(Inner::fence_deadline);
+            state = match [deadline, expiry].into_iter().flatten().min() {
                 None => condition.wait(state).unwrap_or_else(PoisonError::into_inner),
-                Some(deadline) => {
-                    let left = deadline.saturating_duration_since(Instant::now());
-                    if left.is_zero() {
+                Some(until) => {
+                    let left = until.saturating_duration_since(Instant::now());
+                    if !left.is_zero() {
+                        condition.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0
+                    } else if deadline == Some(until) {
                         break Ok(Waited::TimedOut);
+                    } else {
+                        drop(state);
+                        if let Some(inner) = caller.expires {
+                            inner.expire_fences();
+                        }
+                        waits.lock()
                     }
-                    condition.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0
                 }
             };
         };
@@ -247,6 +261,8 @@ impl SignalBoard {
 struct Caller<'a> {
     latch: &'a Latch,
     is_handler: bool,
+    /// No helper thread does it: who waits ends the fences whose time is over.
+    expires: Option<&'a Inner>,
 }
 
 impl Caller<'_> {
@@ -290,7 +306,8 @@ impl Store {
             // Beyond what the clock can count is for ever.
             timeout => timeout.and_then(|timeout| Instant::now().checked_add(timeout)),
         };
-        let caller = Caller { latch: &inner.latch, is_handler: self.in_handler() };
+        let expires = (!inner.helper.is_enabled()).then_some(inner);
+        let caller = Caller { latch: &inner.latch, is_handler: self.in_handler(), expires };
         match mark {
             Watermark::Visible => inner.signals.wait_for(Mark::Visible, bound, deadline, &caller),
             Watermark::Durable => match inner.signals.wait_for(Mark::Appended, bound, deadline, &caller)? {

@@ -104,3 +104,34 @@ fn what_is_acknowledged_as_durable_is_of_fences_whose_commit_is() {
         assert_eq!(found, [&b"fenced"[..], b"free"], "way {way}");
     }
 }
+
+/// Guards: without the helper thread nobody ended a fence whose time was over while readers waited behind it: they waited for ever.
+#[test]
+fn who_waits_ends_the_fence_that_nobody_watches() {
+    for begun_before in [true, false] {
+        let disk = SimStorage::new(1);
+        let store = open_sim(&disk);
+        let begin = || {
+            let fence = store.begin_fence(&FenceOptions { timeout: Duration::from_millis(60) }).unwrap();
+            fence.append(&[event("fenced", b"")], &mut []).unwrap();
+            append(&store, "free", b"behind", Durability::Process).unwrap();
+            fence
+        };
+        let cursor = Cursor::open(&store, Region::all(), &CursorOptions::default()).unwrap();
+        let early = begun_before.then(begin);
+        let late = std::thread::scope(|scope| {
+            let polling = scope.spawn(|| cursor.poll(9, 0, PollTimeout::For(60 * SECOND)));
+            let waiting = scope.spawn(|| store.wait(Watermark::Visible, 2, Some(60 * SECOND)));
+            let late = (!begun_before).then(|| {
+                std::thread::sleep(Duration::from_millis(20));
+                begin()
+            });
+            assert_eq!(waiting.join().unwrap().unwrap(), Waited::Reached);
+            let Polled::Batch(batch) = polling.join().unwrap().unwrap() else { panic!("no event") };
+            assert_eq!(batch.iter().map(|event| event.sequence()).collect::<Vec<_>>(), [1]);
+            late
+        });
+        let fence = early.or(late).unwrap();
+        assert!(matches!(fence.commit(None), Err(Error::FenceExpired { .. })));
+    }
+}
