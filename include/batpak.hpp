@@ -485,6 +485,16 @@ public:
         return receipt;
     }
 
+    /// Appends what another store has and was not imported yet: see batpak_store_import.
+    batpak_import_result_t import_from(const store &source, std::uint64_t from_sequence = 0) {
+        batpak_import_options_t options;
+        batpak_import_result_t result;
+        detail::check([&](auto err) { return batpak_import_options_init(&options, sizeof options, err); });
+        options.from_sequence = from_sequence;
+        detail::check([&](auto err) { return batpak_store_import(get(), source.get(), &options, &result, err); });
+        return result;
+    }
+
     void sync() {
         detail::check([&](auto err) { return batpak_store_sync(get(), err); });
     }

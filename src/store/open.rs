@@ -49,7 +49,13 @@ impl Store {
         fork::install()?;
         let storage = options.storage.clone();
         let write = !options.read_only;
-        if storage.list(path)?.is_none() {
+        let found = storage.list(path).map_err(|error| match error {
+            Error::Io { os_errno: libc::ENOTDIR, path, .. } => {
+                Error::NotAStore { path, reason: String::from("it is no directory") }
+            }
+            other => other,
+        })?;
+        if found.is_none() {
             if !write || !options.create {
                 return Err(Error::NotFound { path: path.to_owned() });
             }

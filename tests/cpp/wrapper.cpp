@@ -276,7 +276,25 @@ static void fences_are_committed_or_gone() {
     remove_dir(dir);
 }
 
+static void stores_are_imported() {
+    char *from = make_dir(), *dir = make_dir();
+    {
+        batpak::store source(from), store(dir);
+        batpak::new_event event;
+        event.entity = "e";
+        event.scope = "s";
+        event.kind = 0x1001;
+        source.append(event);
+        CHECK(store.import_from(source).appended == 1);
+        CHECK(store.import_from(source).duplicates == 1);
+        CHECK(thrown_by([&] { store.import_from(store); }).code() == BATPAK_E_INVALID_ARGUMENT);
+    }
+    remove_dir(from);
+    remove_dir(dir);
+}
+
 int main() {
+    stores_are_imported();
     appends_on_conditions();
     fences_are_committed_or_gone();
     char *dir = make_dir();
