@@ -284,7 +284,7 @@ static void stores_are_imported() {
         event.entity = "e";
         event.scope = "s";
         event.kind = 0x1001;
-        source.append(event);
+        source.append({event});
         CHECK(store.import_from(source).appended == 1);
         CHECK(store.import_from(source).duplicates == 1);
         CHECK(thrown_by([&] { store.import_from(store); }).code() == BATPAK_E_INVALID_ARGUMENT);
