@@ -31,7 +31,7 @@ static void appends_and_reads(batpak::store &store) {
     batpak::new_event second{"user:2", "web", 0x1002, "second", 7, {batpak::detail::id_of(receipt.id)}, {}, {}};
     batpak::new_event third{"user:1", "app", 0x2001, "third", 0, {}, {0}, {}};
     CHECK(store.append({second, third}, batpak::durability::process).size() == 2);
-    CHECK(!store.wait(batpak::watermark::visible, 4, std::chrono::milliseconds(1000)));
+    CHECK(!store.wait(batpak::watermark::visible, 4, std::chrono::milliseconds(1)));
     CHECK(store.wait(batpak::watermark::durable, 3) && store.durable_fd() >= 0);
     store.sync();
     CHECK(store.watermarks().durable == 3 && store.stats().appended == 3);
@@ -63,7 +63,7 @@ static void appends_and_reads(batpak::store &store) {
     CHECK((*backward.poll(1))[0].sequence() == 2 && backward.poll(9, batpak::forever)->size() == 2 && !backward.poll(1));
 
     batpak_status_t status = BATPAK_OK;
-    CHECK(!cursor.poll(1, std::chrono::milliseconds(1000), 0, &status) && status == BATPAK_TIMEOUT);
+    CHECK(!cursor.poll(1, std::chrono::milliseconds(1), 0, &status) && status == BATPAK_TIMEOUT);
     // Batches outlive their cursor, and each share is an owner.
     auto shared = batch->share();
     batch.reset();
