@@ -18,5 +18,9 @@ pub mod cursor;
 // The C surface: conversion only.
 pub mod ffi;
 
+#[cfg(test)]
+#[path = "../tests/common/reliability.rs"]
+mod reliability;
+
 pub use error::{Error, Result};
 pub use store::{Durability, NewEvent, Receipt, Stats, Store, StoreOptions, Watermarks};
