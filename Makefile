@@ -17,7 +17,7 @@ EXAMPLE_SOURCES := $(wildcard examples-c/*.c)
 example_program = examples-c/build/$(shell basename '$(1)' .c | sed 's/^[0-9]*-//')
 EXAMPLES := $(foreach source,$(EXAMPLE_SOURCES),$(call example_program,$(source)))
 
-.PHONY: all library header header-check examples run test test-asan test-valgrind bench-quick install install-check install-strip clean help
+.PHONY: all library header header-check examples run test test-asan test-valgrind reliability reliability-full bench-quick install install-check install-strip clean help
 
 all: library build/batpak.pc ## build the release library and its pkg-config file
 
@@ -57,6 +57,14 @@ test-asan: library ## the C and C++ tests with address and undefined-behaviour s
 test-valgrind: library ## the C and C++ tests under valgrind; takes minutes
 	C_TEST_UNDER='valgrind -q --error-exitcode=9 --leak-check=full --errors-for-leak-kinds=definite' C_TEST_SECONDS=1200 \
 		$(CARGO) test --locked --test c_suite
+
+SCORECARD := $(CARGO) run --quiet --locked --manifest-path tools/scorecard/Cargo.toml --
+
+reliability: library ## the scorecard of docs/RELIABILITY.md, fast tier; ROWS="R5 R9" runs some of it
+	$(SCORECARD) fast $(ROWS)
+
+reliability-full: library ## the scorecard to its full goals; takes hours
+	$(SCORECARD) full $(ROWS)
 
 bench-quick: library ## run the quick benchmarks
 	sh benches/quick/run.sh
@@ -99,4 +107,4 @@ clean: ## remove what was built
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)$$/\1|\2/p' Makefile | while IFS='|' read -r name text; do \
-		printf '  make %-14s %s\n' "$$name" "$$text"; done
+		printf '  make %-16s %s\n' "$$name" "$$text"; done

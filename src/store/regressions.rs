@@ -20,6 +20,7 @@ use crate::event::Region;
 use crate::format::segment::segment_name;
 use crate::io::Storage;
 use crate::io::sim::{ChangeKind, Fate, Repeat, SimStorage};
+use crate::io::time::WallClock;
 use crate::store::scan::Scan;
 
 use gate::{At, Gate, GatedStorage};
@@ -626,8 +627,13 @@ fn regression_22_a_restored_store_refuses_checkpoints_of_its_other_future() {
 /// Guards: after a cut, stale frames beyond the new tail line up again and read as events.
 #[test]
 fn regression_23_frames_of_an_earlier_life_never_come_back() {
+    // A clock that stands still: no frame is refused for its time alone.
+    let open = |disk: &SimStorage| {
+        let options = StoreOptions { clock: WallClock::custom(|| 1_000_000), ..sim(disk) };
+        Store::open(Path::new(AT), &options).unwrap()
+    };
     let disk = SimStorage::new(1);
-    let store = open_sim(&disk);
+    let store = open(&disk);
     for at in 0..8 {
         append(&store, "a", &[at; 100], Durability::Process).unwrap();
     }
@@ -640,20 +646,42 @@ fn regression_23_frames_of_an_earlier_life_never_come_back() {
     let crashed = disk.crash_with(&mut |change| if change.operation == second_store { Fate::Lost } else { Fate::Kept });
     for durability in [Durability::Storage, Durability::Process] {
         let disk = crashed.crash_keep_all();
-        let store = open_sim(&disk);
+        let store = open(&disk);
         assert_eq!(payloads(&store), [[0; 100]]);
         append(&store, "a", &[9; 100], durability).unwrap();
         // However the file ends now: put the old frames where they fit, as if the cut had left them.
         let end = store.inner.lock_appender().as_ref().unwrap().tail.offset();
-        assert_eq!(payloads(&open_sim(&disk.crash_keep_all())).len(), 2);
+        assert_eq!(payloads(&open(&disk.crash_keep_all())).len(), 2);
         for old in 1..8 {
             let killed = disk.crash_keep_all();
             let stale = &bytes[first + old * length..first + 8 * length];
             killed.open_write(&segment_path(0)).unwrap().unwrap().write_at(stale, end).unwrap();
-            let all = payloads(&open_sim(&killed));
+            let all = payloads(&open(&killed));
             assert_eq!(all, [[0; 100], [9; 100]], "{durability:?}: stale frames from event {old} on");
         }
     }
+}
+
+/// Guards: what was cut stays in the file, for a later life to meet.
+#[test]
+fn regression_23_what_was_cut_is_gone() {
+    let disk = SimStorage::new(1);
+    let store = open_sim(&disk);
+    for at in 0..8 {
+        append(&store, "a", &[at; 100], Durability::Process).unwrap();
+    }
+    // Event 0 reached the disk, and all behind event 1.
+    let second =
+        disk.pending().iter().filter(|c| matches!(c.kind, ChangeKind::Write { .. })).nth_back(6).unwrap().operation;
+    let crashed = disk.crash_with(&mut |change| if change.operation == second { Fate::Lost } else { Fate::Kept });
+    let store = open_sim(&crashed);
+    assert!(store.stats().cut_bytes > 0);
+    append(&store, "a", &[9; 100], Durability::Storage).unwrap();
+    let end = store.inner.lock_appender().as_ref().unwrap().tail.offset() as usize;
+    let bytes = crashed.contents(&segment_path(0)).unwrap();
+    assert!(bytes[end..].iter().all(|&byte| byte == 0), "bytes of an earlier life stand behind the tail");
+    let again = open_sim(&crashed.crash_keep_all());
+    assert_eq!(again.stats().cut_bytes, 0, "there is nothing left to cut");
 }
 
 /// Guards: kill -9 loses an acknowledged PROCESS frame because STORAGE bytes below it were still in a buffer of the process.

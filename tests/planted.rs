@@ -1,0 +1,188 @@
+//! The strength of the tests (row R20 of the scorecard): sixteen bugs, each planted into a copy of the library, are each caught by tests
+//! that pass without it. Prints which test caught which.
+//!
+//! The bugs are edits of the source ([`bugs::BUGS`]), so that production code has no hooks for them; where the source has moved on an
+//! edit no longer fits, and this test says so. All of them are planted into one copy, which is built once and asks the
+//! environment which one it is.
+
+#[path = "planted/bugs.rs"]
+mod bugs;
+#[path = "common/mod.rs"]
+#[allow(dead_code, reason = "the copy is a library of its own")]
+mod common;
+#[path = "common/reliability.rs"]
+mod reliability;
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::Mutex;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use bugs::{BUGS, Bug, Edit};
+
+/// The tests that hunt for bugs, as filters of the library's own tests.
+const HUNTERS: [&str; 6] = ["regression", "cursor::", "power_loss", "store::tests", "rot::", "store::model"];
+/// How much each hunter tries.
+const TRIALS: &str = "40";
+/// A bug may make a test wait for ever: that is caught too.
+const LONGEST: Duration = Duration::from_secs(120);
+/// Of those who caught a bug the table names so many.
+const NAMED: usize = 3;
+
+/// Copies what the copy is built from, with the edits made.
+fn copy_tree(from: &Path, to: &Path, planted: &BTreeMap<PathBuf, String>) {
+    fs::create_dir_all(to).expect("a directory of the copy");
+    for entry in fs::read_dir(from).expect("a directory of the source") {
+        let entry = entry.expect("an entry");
+        let target = to.join(entry.file_name());
+        if entry.file_type().expect("its type").is_dir() {
+            copy_tree(&entry.path(), &target, planted);
+        } else {
+            copy_file(&entry.path(), &target, planted);
+        }
+    }
+}
+
+/// Leaves a file as it is that would be the same: the build of the copy is then incremental.
+fn copy_file(from: &Path, to: &Path, planted: &BTreeMap<PathBuf, String>) {
+    let bytes = match planted.get(from) {
+        Some(text) => text.clone().into_bytes(),
+        None => fs::read(from).expect("a file of the source"),
+    };
+    if fs::read(to).is_ok_and(|old| old == bytes) {
+        return;
+    }
+    fs::write(to, bytes).expect("a file of the copy");
+}
+
+/// The sources that the bugs edit, with all of them. What an edit does not fit is an error that names it.
+fn plant() -> Result<BTreeMap<PathBuf, String>, String> {
+    let mut texts = BTreeMap::new();
+    let edits = BUGS.iter().flat_map(|bug| bug.edits.iter().map(move |edit| (bug.name, edit)));
+    for (name, Edit { file, find, replace }) in edits.chain([("the question", &bugs::QUESTION)]) {
+        let path = common::root().join(file);
+        let text: &mut String =
+            texts.entry(path).or_insert_with_key(|path| fs::read_to_string(path).unwrap_or_default());
+        let places = text.matches(find).count();
+        if places != 1 {
+            return Err(format!("{name}: {file} has {places} places that read\n{find}\nadapt tests/planted/bugs.rs"));
+        }
+        *text = text.replacen(find, replace, 1);
+    }
+    Ok(texts)
+}
+
+/// The copy's test program.
+fn build(copy: &Path) -> PathBuf {
+    let output = Command::new(std::env::var("CARGO").unwrap_or_else(|_| "cargo".to_owned()))
+        .args(["test", "--locked", "--lib", "--no-run", "--message-format=json-render-diagnostics"])
+        .env("CARGO_TARGET_DIR", copy.with_extension("target"))
+        .env_remove("RUSTFLAGS")
+        .current_dir(copy)
+        .output()
+        .expect("cargo runs");
+    let (messages, errors) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success(), "the copy does not build\n{errors}");
+    let key = "\"executable\":\"";
+    let program = messages.lines().filter_map(|line| line.split_once(key)?.1.split('"').next()).next_back();
+    PathBuf::from(program.expect("cargo names the program"))
+}
+
+/// Runs the hunters in the variant of a bug. The tests that failed, or what became of the run instead.
+fn hunt(program: &Path, bug: usize) -> Result<Vec<String>, String> {
+    let dir = common::scratch_dir(&format!("planted/{bug}"));
+    fs::create_dir_all(&dir).map_err(|error| error.to_string())?;
+    let log = dir.join("output");
+    let file = fs::File::create(&log).map_err(|error| error.to_string())?;
+    let mut child = Command::new(program)
+        .args(HUNTERS)
+        .args(["--test-threads=2"])
+        .env("PLANTED", bug.to_string())
+        .env("RELIABILITY_TRIALS", TRIALS)
+        .env_remove("RUST_BACKTRACE")
+        .stdin(Stdio::null())
+        .stdout(file.try_clone().map_err(|error| error.to_string())?)
+        .stderr(file)
+        .spawn()
+        .map_err(|error| error.to_string())?;
+    let deadline = Instant::now() + LONGEST;
+    let ended = loop {
+        match child.try_wait().map_err(|error| error.to_string())? {
+            Some(status) => break Some(status),
+            None if Instant::now() >= deadline => {
+                let _ = child.kill();
+                let _ = child.wait();
+                break None;
+            }
+            None => thread::sleep(Duration::from_millis(20)),
+        }
+    };
+    let text = fs::read_to_string(&log).map_err(|error| error.to_string())?;
+    let failed = |line: &str| line.strip_prefix("test ")?.strip_suffix(" ... FAILED").map(str::to_owned);
+    let mut caught: Vec<String> = text.lines().filter_map(failed).collect();
+    match ended {
+        None => caught.push("a test that waits for ever".to_owned()),
+        Some(status) if status.code().is_none() => caught.push(format!("a test that ends with {status}")),
+        Some(status) if status.success() != caught.is_empty() => {
+            let tail: Vec<_> = text.lines().rev().take(10).collect();
+            return Err(format!("{status}, without a test that says so: {tail:?}"));
+        }
+        Some(_) => {}
+    }
+    Ok(caught)
+}
+
+fn describe(bug: &Bug, number: usize, caught: &[String]) -> String {
+    let others = caught.len().saturating_sub(NAMED);
+    let mut names = caught.iter().take(NAMED).cloned().collect::<Vec<_>>().join(", ");
+    if others > 0 {
+        names.push_str(&format!(" and {others} more"));
+    }
+    format!("{number:>2}  {:<42} {}", bug.name, if caught.is_empty() { "NOT CAUGHT" } else { &names })
+}
+
+#[test]
+fn row_r20_every_planted_bug_is_caught() {
+    let copy = common::scratch_dir("planted/copy");
+    let planted = plant().unwrap_or_else(|message| panic!("{message}"));
+    for folder in ["src", "tests/common", "tests/surface"] {
+        copy_tree(&common::root().join(folder), &copy.join(folder), &planted);
+    }
+    for file in ["Cargo.toml", "Cargo.lock", "README.md"] {
+        copy_file(&common::root().join(file), &copy.join(file), &planted);
+    }
+    let program = build(&copy);
+
+    // Variant 0 has none: what fails there catches nothing.
+    let queue = Mutex::new(0..=BUGS.len());
+    let results = Mutex::new(BTreeMap::new());
+    thread::scope(|scope| {
+        for _ in 0..thread::available_parallelism().map_or(2, usize::from) {
+            scope.spawn(|| {
+                loop {
+                    let Some(bug) = queue.lock().expect("the queue").next() else { return };
+                    let caught = hunt(&program, bug);
+                    results.lock().expect("the results").insert(bug, caught);
+                }
+            });
+        }
+    });
+    let mut results = results.into_inner().expect("the results");
+    let without = results.remove(&0).expect("a run without a bug");
+    assert_eq!(without, Ok(Vec::new()), "the hunters fail without a bug");
+    let mut missed = Vec::new();
+    println!("planted bug                                    caught by");
+    for (number, caught) in results {
+        let bug = &BUGS[number - 1];
+        let caught = caught.unwrap_or_else(|message| panic!("{}: {message}", bug.name));
+        println!("{}", describe(bug, number, &caught));
+        if caught.is_empty() {
+            missed.push(bug.name);
+        }
+    }
+    reliability::report("R20", BUGS.len() as u64, missed.len() as u64, 0, "planted bugs");
+    assert!(missed.is_empty(), "not caught: {missed:?}");
+}
