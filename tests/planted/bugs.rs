@@ -108,11 +108,24 @@ pub const BUGS: [Bug; 16] = [
     },
     Bug {
         name: "cut tail not zeroed",
-        edits: &[Edit {
+        edits: &[
+            Edit {
             file: "src/log/recovery.rs",
             find: "            if found.base == scanned[last].0.base {",
             replace: "            if found.base == scanned[last].0.base && !crate::planted(9) {",
-        }],
+            },
+            Edit {
+                file: "src/store/open.rs",
+                find: "            // Only bytes that `Space::prepare` wrote",
+                replace: "            let start = if crate::planted(9) { file.length()?.max(recovered.end) } else { recovered.end };
+            // Only bytes that `Space::prepare` wrote",
+            },
+            Edit {
+                file: "src/store/open.rs",
+                find: "latch.clone())), recovered.end, options",
+                replace: "latch.clone())), start, options",
+            },
+        ],
     },
     Bug {
         name: "visible ahead of durable for STORAGE",
