@@ -42,7 +42,7 @@ const TRIALS: &str = "40";
 /// A bug may make a test wait for ever: that is caught too, when the run without a bug takes less than a quarter of it.
 const LONGEST: Duration = Duration::from_secs(60);
 /// How long the others may still take when one has caught the bug.
-const AFTER_THE_FIRST: Duration = Duration::from_secs(5);
+const AFTER_THE_FIRST: Duration = Duration::from_secs(10);
 /// Who catches a bug is named up to this many; then the run ends.
 const NAMED: usize = 3;
 
