@@ -1,18 +1,24 @@
-//! The writers' contracts against a plain vector: random appends, batches, expected states, keys and fences, with kills, power losses and
-//! reopenings between them. After each step the store must say what the model says. `MODEL_SEED` runs one sequence, `MODEL_SEQUENCES` changes
-//! their number.
+//! The store against a plain vector (row R19 of the scorecard): random appends, batches, expected states, keys and fences, cursors and
+//! workers ([`consumers`]), with kills, power losses, crashes in recovery and reopenings between them. After each step the store must say
+//! what the model says, and each consumer gets what matches behind its position.
+
+mod consumers;
 
 use std::collections::HashMap;
+use std::panic::catch_unwind;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use super::*;
 use crate::event::{Event, Region};
 use crate::io::sim::{Random, SimStorage};
+use crate::reliability;
 use crate::store::scan::Scan;
 
-const SEQUENCES: u64 = 500;
+/// Sequences of operations in `make test`.
+const SEQUENCES: u64 = 300;
 const OPERATIONS: usize = 100;
 const ENTITIES: [&str; 5] = ["a", "a:x", "b", "c", "c:y"];
 const SCOPES: [&str; 2] = ["s", "t"];
@@ -92,6 +98,7 @@ struct World {
     next_key: u64,
     /// Committed without a sync: a power loss may take them back whole.
     soft_fences: Vec<Vec<usize>>,
+    readers: Vec<consumers::Reader>,
 }
 
 fn options(disk: &SimStorage) -> StoreOptions {
@@ -120,6 +127,7 @@ impl World {
             next_fence: 0,
             next_key: 0,
             soft_fences: Vec::new(),
+            readers: consumers::readers(),
         }
     }
 
@@ -404,8 +412,9 @@ impl World {
     }
 
     fn step(&mut self) {
-        match self.random.below(100) {
+        match self.random.below(160) {
             0..60 => self.append(),
+            100..160 => self.step_reader(),
             60..70 if self.fences.len() < 3 => {
                 let fence = self.store().begin_fence(&FenceOptions::default()).unwrap();
                 self.fences.push(OpenModelFence { number: self.next_fence, fence });
@@ -447,6 +456,7 @@ impl World {
                 let killed = self.disk.crash_keep_all();
                 self.end();
                 self.disk = killed;
+                self.interrupt_recovery();
                 self.reopen(false);
             }
             94..96 => {
@@ -454,14 +464,26 @@ impl World {
                 let crashed = self.disk.crash(seed);
                 self.end();
                 self.disk = crashed;
+                self.interrupt_recovery();
                 self.reopen(true);
             }
             _ => {}
         }
     }
 
+    /// Sometimes openings are killed.
+    fn interrupt_recovery(&mut self) {
+        while self.random.chance(30) {
+            let again = self.disk.crash_keep_all();
+            again.crash_at(self.random.below(12) as u64);
+            drop(Store::open(Path::new("/m"), &options(&again)));
+            self.disk = again.crash_keep_all();
+        }
+    }
+
     /// All handles of this life go; what is undecided is cancelled.
     fn end(&mut self) {
+        self.end_readers();
         self.fences.clear();
         self.store = None;
         for entry in &mut self.log {
@@ -505,7 +527,7 @@ impl World {
     fn check(&self) {
         let store = self.store();
         assert_eq!(store.watermarks().appended, self.log.len() as u64);
-        let floor = self.log.iter().position(|entry| matches!(entry.state, State::Hidden(_))).unwrap_or(self.log.len());
+        let floor = self.floor();
         let visible = store.watermarks().visible;
         assert_eq!(visible, floor as u64, "visible");
         let live: Vec<usize> = (0..floor).filter(|&at| self.log[at].state == State::Live).collect();
@@ -528,6 +550,7 @@ impl World {
             assert_eq!(read_backward(store, &region), expected, "backward");
         }
         self.check_single(store, floor);
+        self.check_readers();
     }
 
     /// What is read without a cursor.
@@ -647,37 +670,54 @@ fn seen_of(event: Event<'_>) -> Seen {
     )
 }
 
-fn run(seed: u64) {
+fn run(seed: u64, operations: usize) {
     let mut world = World::new(seed);
-    for _ in 0..OPERATIONS {
+    for _ in 0..operations {
         world.step();
-        if world.random.chance(30) {
+        if world.random.chance(15) {
             world.check();
         }
     }
     world.check();
 }
 
+/// The fewest operations of the sequence that fail.
+fn shortest(seed: u64) -> usize {
+    (1..OPERATIONS).find(|&operations| catch_unwind(|| run(seed, operations)).is_err()).unwrap_or(OPERATIONS)
+}
+
 #[test]
-fn the_store_says_what_the_model_says() {
-    let number = |name: &str| std::env::var(name).ok().and_then(|value| value.parse::<u64>().ok());
-    let seeds = match number("MODEL_SEED") {
-        Some(seed) => seed..seed + 1,
-        None => 0..number("MODEL_SEQUENCES").unwrap_or(SEQUENCES),
-    };
-    let next = std::sync::atomic::AtomicU64::new(seeds.start);
+fn row_r19_the_store_says_what_the_model_says() {
+    let (first, sequences) = (reliability::seed(0), reliability::trials(SEQUENCES));
+    let next = AtomicU64::new(0);
+    let failing = AtomicU64::new(0);
     std::thread::scope(|scope| {
         for _ in 0..2 {
             scope.spawn(|| {
                 loop {
-                    let seed = next.fetch_add(1, Ordering::Relaxed);
-                    if seed >= seeds.end {
+                    let at = next.fetch_add(1, Ordering::Relaxed);
+                    let seed = first.wrapping_add(at);
+                    if at >= sequences || failing.load(Ordering::Relaxed) > 0 {
                         return;
                     }
-                    let outcome = std::panic::catch_unwind(|| run(seed));
-                    assert!(outcome.is_ok(), "MODEL_SEED={seed} reproduces it");
+                    if catch_unwind(|| run(seed, OPERATIONS)).is_err() {
+                        failing.fetch_add(1, Ordering::Relaxed);
+                        println!(
+                            "RELIABILITY_SEED={seed} RELIABILITY_TRIALS=1 fails with its first {} operations",
+                            shortest(seed)
+                        );
+                    }
                 }
             });
         }
     });
+    let failures = failing.into_inner();
+    reliability::report(
+        "R19",
+        sequences,
+        failures,
+        first,
+        "sequences of 100 operations, consumers and crashes included",
+    );
+    assert_eq!(failures, 0);
 }
