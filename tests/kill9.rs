@@ -2,20 +2,22 @@
 //! survives what"; of the store's regressions 5, 6, 12, 24 and 26). A victim in C uses a store through the shared library
 //! and is killed; its parent, this test, heard what was announced and what was acknowledged, and holds the store against it.
 //!
-//! `KILL9_ROUNDS` is how many kills (default 100), `KILL9_SEED` what they and the victims' doings are chosen by. Where in the
-//! engine a kill lands is up to the machine: a seed repeats a run in kind, not instruction by instruction.
+//! Row R5 of the scorecard. Where in the engine a kill lands is up to the machine: a seed repeats a run in kind, not instruction by
+//! instruction.
 
 mod common;
 #[path = "kill9/oracle.rs"]
 mod oracle;
+#[path = "common/reliability.rs"]
+mod reliability;
 #[path = "kill9/victim.rs"]
 mod victim;
 
+use std::fs;
 use std::io::Write;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
-use std::{env, fs};
 
 use batpak::error::Error;
 use batpak::{Store, StoreOptions};
@@ -23,8 +25,11 @@ use batpak::{Store, StoreOptions};
 use oracle::Oracle;
 use victim::{Random, Record, Told, Victim};
 
+/// Kills in `make test`.
 const ROUNDS_DEFAULT: u64 = 100;
 const SEED_DEFAULT: u64 = 0x6B69_6C6C_2D39;
+/// Victims at a time. Each needs a processor while its end is chosen.
+const LANES: u64 = 2;
 /// Kills that one store takes before the next store begins.
 const ROUNDS_PER_STORE: u64 = 5;
 /// Where the first frame of a segment file stands (docs/FORMAT.md).
@@ -253,63 +258,86 @@ impl Run {
     }
 }
 
-fn number_from(variable: &str, default: u64) -> u64 {
-    match env::var(variable) {
-        Ok(text) => text.parse().unwrap_or_else(|_| panic!("{variable} is {text:?}, not a number")),
-        Err(_) => default,
-    }
+/// What came of the kills of one thread.
+#[derive(Debug, Default)]
+struct Lane {
+    run: Run,
+    hits: [u64; 5],
+    done: u64,
+    acknowledged: u64,
+    lost: u64,
+    invented: u64,
+    wrong: Option<String>,
 }
 
-/// The promise: after kill -9 at any moment, also inside open and close, every acknowledged event is there as it was
-/// acknowledged, PROCESS ones too; no other than announced ones are; calls are whole; checkpoints skip nothing.
-#[test]
-fn killed_at_any_moment_nothing_is_lost_or_invented() {
-    let (rounds, seed) = (number_from("KILL9_ROUNDS", ROUNDS_DEFAULT), number_from("KILL9_SEED", SEED_DEFAULT));
-    let mut random = Random(seed);
-    let (mut phases, mut run) = (Phases::new(), Run::default());
-    let (mut acknowledged, mut lost, mut invented) = (0, 0, 0);
+/// Kills so many victims, one after the other.
+fn kill_in_a_lane(lane: u64, rounds: u64, seed: u64) -> Lane {
+    let mut random = Random(seed.wrapping_add(lane));
+    let (mut phases, mut result) = (Phases::new(), Lane::default());
     let (mut oracle, mut dir) = (Oracle::default(), PathBuf::new());
-    let started = Instant::now();
-    let (mut done, mut wrong) = (0, None);
     for round in 0..rounds {
         if round % ROUNDS_PER_STORE == 0 {
             let _ = fs::remove_dir_all(&dir);
-            (oracle, dir) = (Oracle::default(), victim::fresh_dir(&format!("store-{}", round / ROUNDS_PER_STORE)));
+            let name = format!("store-{lane}-{}", round / ROUNDS_PER_STORE);
+            (oracle, dir) = (Oracle::default(), victim::fresh_dir(&name));
         }
         oracle.begin_life(round as u32);
         // The first kill of each store is to come while it is being made.
         let aim = if dir.exists() { phases.next_aim() } else { Phase::Open };
         let leave = [Leave::Untouched, Leave::Recovered, Leave::Closed][random.below(3) as usize];
         live_and_die(&dir, &mut oracle, &mut phases, &mut random, aim);
-        run.making += u64::from(!oracle.made);
-        run.check(&dir, &mut oracle, leave);
-        acknowledged += std::mem::take(&mut oracle.acknowledged);
-        done += 1;
-        lost += std::mem::take(&mut oracle.lost);
-        invented += std::mem::take(&mut oracle.invented);
+        result.run.making += u64::from(!oracle.made);
+        result.run.check(&dir, &mut oracle, leave);
+        result.done += 1;
+        result.acknowledged += std::mem::take(&mut oracle.acknowledged);
+        result.lost += std::mem::take(&mut oracle.lost);
+        result.invented += std::mem::take(&mut oracle.invented);
         if !oracle.wrong.is_empty() {
             let (path, what) = (dir.display(), oracle.wrong.join("\n  "));
-            wrong = Some(format!("KILL9_SEED={seed}, round {round}, {aim:?}, {leave:?}, {path}:\n  {what}"));
+            let kill = format!("RELIABILITY_SEED={seed:#x}, lane {lane}, round {round}, {aim:?}, {leave:?}");
+            result.wrong = Some(format!("{kill}, {path}:\n  {what}"));
             break;
         }
     }
-    let [append, rotation, checkpoint, open, close] = phases.hits;
-    println!(
-        "kill -9: {done} rounds in {:.1} s, killed inside append {append}, rotation {rotation}, checkpoint {checkpoint}, \
-         open {open} (making {}), close {close} (seals undone {}, appends cut {}, in midst of a batch {}); longest open {} ms; events acknowledged \
-         {acknowledged}, lost {lost}, invented {invented}",
-        started.elapsed().as_secs_f64(),
-        run.making,
-        run.sealing,
-        run.cut,
-        run.halves,
-        run.longest_open.as_millis(),
-    );
-    if let Some(wrong) = wrong {
-        panic!("{wrong}");
+    if result.wrong.is_none() {
+        let _ = fs::remove_dir_all(&dir);
     }
-    let _ = fs::remove_dir_all(&dir);
-    for (phase, hits) in PHASES.iter().zip(phases.hits) {
+    result.hits = phases.hits;
+    result
+}
+
+/// The promise: after kill -9 at any moment, also inside open and close, every acknowledged event is there as it was
+/// acknowledged, PROCESS ones too; no other than announced ones are; calls are whole; checkpoints skip nothing.
+#[test]
+fn row_r5_killed_at_any_moment_nothing_is_lost_or_invented() {
+    let (rounds, seed) = (reliability::trials(ROUNDS_DEFAULT), reliability::seed(SEED_DEFAULT));
+    let started = Instant::now();
+    let of_lane = rounds.div_ceil(LANES);
+    let lanes: Vec<Lane> = std::thread::scope(|scope| {
+        let lanes: Vec<_> = (0..LANES).map(|lane| scope.spawn(move || kill_in_a_lane(lane, of_lane, seed))).collect();
+        lanes.into_iter().map(|lane| lane.join().expect("a lane")).collect()
+    });
+    let sum = |of: fn(&Lane) -> u64| lanes.iter().map(of).sum::<u64>();
+    let [append, rotation, checkpoint, open, close] =
+        [0, 1, 2, 3, 4].map(|at| lanes.iter().map(|lane| lane.hits[at]).sum::<u64>());
+    let wrong: Vec<_> = lanes.iter().filter_map(|lane| lane.wrong.clone()).collect();
+    println!(
+        "kill -9: {} kills in {:.1} s, inside append {append}, rotation {rotation}, checkpoint {checkpoint}, open {open} (making {}), close {close} (seals \
+         undone {}, appends cut {}, in midst of a batch {}); longest open {} ms; events acknowledged {}, lost {}, invented {}",
+        sum(|lane| lane.done),
+        started.elapsed().as_secs_f64(),
+        sum(|lane| lane.run.making),
+        sum(|lane| lane.run.sealing),
+        sum(|lane| lane.run.cut),
+        sum(|lane| lane.run.halves),
+        lanes.iter().map(|lane| lane.run.longest_open.as_millis()).max().unwrap_or(0),
+        sum(|lane| lane.acknowledged),
+        sum(|lane| lane.lost),
+        sum(|lane| lane.invented),
+    );
+    reliability::report("R5", sum(|lane| lane.done), wrong.len() as u64, seed, "kills at random moments of each phase");
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    for (phase, hits) in PHASES.iter().zip([append, rotation, checkpoint, open, close]) {
         assert!(hits >= rounds / 20, "{phase:?} was hit {hits} times in {rounds} rounds");
     }
 }
