@@ -24,8 +24,9 @@ use std::time::{Duration, Instant};
 use bugs::{BUGS, Bug, Edit};
 
 /// The tests that hunt for bugs, as filters of the library's own tests: those that take little time.
-const HUNTERS: [&str; 11] = [
+const HUNTERS: [&str; 12] = [
     "regression_",
+    "row_r19_",
     "cursor::tests",
     "cursor::worker",
     "store::tests",
