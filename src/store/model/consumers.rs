@@ -74,6 +74,11 @@ pub(super) fn readers() -> Vec<Reader> {
     (0..REGIONS + 4).map(reader).collect()
 }
 
+/// Where a gap was expected to end, where it did, and what was cancelled in between.
+type SeenGap = (u64, u64, Vec<(u64, u64)>);
+/// What handlers were given, and what they answered.
+type Told = Arc<Mutex<Vec<(Vec<Seen>, Answer)>>>;
+
 /// What a handler answers.
 #[derive(Debug, Clone, Copy)]
 enum Answer {
@@ -187,7 +192,7 @@ impl World {
         };
         let expected: Vec<Seen> = ahead.iter().take(limit).map(|&at| seen(at, &self.log[at])).collect();
         assert_eq!(found, expected, "region {region} from {position}, at most {limit}");
-        let gaps: Vec<(u64, u64, Vec<(u64, u64)>)> = cursor
+        let gaps: Vec<SeenGap> = cursor
             .take_gaps()
             .unwrap()
             .gaps
@@ -252,7 +257,7 @@ impl World {
         let mut answers: Vec<Answer> = (0..self.random.below(5)).map(|_| Answer::draw(&mut self.random)).collect();
         answers.push(Answer::Stop);
         answers.reverse();
-        let told: Arc<Mutex<Vec<(Vec<Seen>, Answer)>>> = Arc::default();
+        let told = Told::default();
         let telling = told.clone();
         let handler = move |delivery: &Delivery<'_>| {
             let events: Vec<Seen> = delivery.batch().iter().map(seen_of).collect();
