@@ -186,10 +186,15 @@ static void closing_the_store_waits_for_running_handlers_only(void) {
     batpak_worker_t *one = start_idle(store, &busy, "busy"), *other = start_idle(store, &idle, "idle");
     counter_wait(&busy.calls, 1);
     counter_wait(&idle.calls, 2);
-    CHECK(batpak_store_close(store, 10, &error) == BATPAK_E_BUSY);
-    CHECK(strcmp(batpak_error_detail(error, "handlers", 8, NULL), "1") == 0 && batpak_error_is_retryable(error) == 1);
-    batpak_error_free(error);
-    error = NULL;
+    /* The idle worker may still be saving what it has handled. */
+    for (int busy_handlers = 2; busy_handlers != 1;) {
+        CHECK(batpak_store_close(store, 10, &error) == BATPAK_E_BUSY);
+        CHECK(batpak_error_is_retryable(error) == 1);
+        busy_handlers = atoi(batpak_error_detail(error, "handlers", 8, NULL));
+        CHECK(busy_handlers >= 1);
+        batpak_error_free(error);
+        error = NULL;
+    }
     CHECK_EQUAL(marks_of(store).appended, 100); /* still open */
     counter_add(&release, 1);
     CHECK_OK(batpak_store_close(store, SOON_MS, &error), error);
