@@ -17,7 +17,7 @@ EXAMPLE_SOURCES := $(wildcard examples-c/*.c)
 example_program = examples-c/build/$(shell basename '$(1)' .c | sed 's/^[0-9]*-//')
 EXAMPLES := $(foreach source,$(EXAMPLE_SOURCES),$(call example_program,$(source)))
 
-.PHONY: all library header header-check examples run test test-asan test-valgrind reliability reliability-full bench-quick install install-check install-strip clean help
+.PHONY: all library header header-check examples run test test-asan test-asan-library test-valgrind reliability reliability-full bench-quick install install-check install-strip clean help
 
 all: library build/batpak.pc ## build the release library and its pkg-config file
 
@@ -53,6 +53,13 @@ test: library install-check ## run all tests: unit, integration, C and C++, inst
 
 test-asan: library ## the C and C++ tests with address and undefined-behaviour sanitizers
 	C_TEST_FLAGS='-fsanitize=address,undefined -fno-sanitize-recover=all -Wno-error' $(CARGO) test --locked --test c_suite
+
+# The library itself with the address sanitizer needs a nightly compiler.
+test-asan-library: ## the C and C++ tests with the library itself under the address sanitizer, where there is a nightly compiler
+	@if $(CARGO) +nightly --version > /dev/null 2>&1 && command -v clang > /dev/null; then \
+		CC=clang CXX=clang++ C_TEST_FLAGS='-fsanitize=address,undefined -fno-sanitize-recover=undefined -Wno-error' C_TEST_SECONDS=600 \
+		RUSTFLAGS=-Zsanitizer=address $(CARGO) +nightly test --locked --target $$(rustc -vV | sed -n 's/^host: //p') --test c_suite; \
+	else echo 'skipped: the library under the address sanitizer needs a nightly compiler and clang'; fi
 
 test-valgrind: library ## the C and C++ tests under valgrind; takes minutes
 	C_TEST_UNDER='valgrind -q --error-exitcode=9 --leak-check=full --errors-for-leak-kinds=definite' C_TEST_SECONDS=1200 \
@@ -107,4 +114,4 @@ clean: ## remove what was built
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)$$/\1|\2/p' Makefile | while IFS='|' read -r name text; do \
-		printf '  make %-16s %s\n' "$$name" "$$text"; done
+		printf '  make %-18s %s\n' "$$name" "$$text"; done
