@@ -4,8 +4,10 @@
 //! down (`docs/ARCHITECTURE.md`):
 
 pub mod error;
+// What threads meet at: the standard library's, or a scheduler's.
 pub mod event;
 pub mod io;
+mod sync;
 // Bytes and values, on no layer of their own above this one.
 pub mod format;
 mod log;

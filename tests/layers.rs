@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 /// Rooms, bottom first. A room may import from itself and from those before it.
 const LAYERS: [&[&str]; 8] =
-    [&["error"], &["event", "io"], &["format"], &["log"], &["index"], &["store"], &["cursor"], &["ffi", "bin"]];
+    [&["error", "sync"], &["event", "io"], &["format"], &["log"], &["index"], &["store"], &["cursor"], &["ffi", "bin"]];
 
 fn sources(directory: &Path, found: &mut Vec<PathBuf>) {
     for entry in fs::read_dir(directory).unwrap() {

@@ -11,11 +11,12 @@
 
 use std::path::Path;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crate::error::{Error, Result};
 use crate::event::{EventBatch, EventId, Region};
 use crate::store::{BackwardScan, LogLevel, Scan, Signal, Store, Woken};
+use crate::sync::Instant;
 
 use super::checkpoint::{self, Claim};
 use super::gap::{GapList, Gaps};

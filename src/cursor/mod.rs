@@ -13,13 +13,13 @@
 //!
 //! The interrupt that callers see is latched here, in `interrupted`. [`Signal::interrupt`] serves as a plain wake-up.
 
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering, fence};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError, Weak};
-use std::time::Instant;
+use std::sync::{Arc, PoisonError, TryLockError, Weak};
 
 use crate::error::{Error, Result};
 use crate::event::{EventId, Region};
 use crate::store::{Child, ChildKind, Signal, Store};
+use crate::sync::atomic::{AtomicBool, AtomicUsize, Ordering, fence};
+use crate::sync::{Instant, Mutex, MutexGuard, thread_local};
 
 pub mod checkpoint;
 mod consumer;

@@ -1,8 +1,9 @@
 //! How much failure a worker is allowed: the restart budget and the backoff between retries. Pure; the time is given.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crate::error::{Error, Result};
+use crate::sync::Instant;
 
 /// How many failures of its handler a worker survives.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]

@@ -28,15 +28,16 @@ use std::cell::Cell;
 use std::ops::ControlFlow;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
-use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::sync::{Arc, PoisonError, Weak};
+use std::time::Duration;
 
 use crate::error::{Error, Result};
 use crate::event::{EventBatch, Region};
 use crate::io::{fork, os};
 use crate::store::{Child, ChildKind, LogLevel, Signal, Store, Woken};
+use crate::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use crate::sync::thread::JoinHandle;
+use crate::sync::{Condvar, Instant, Mutex, MutexGuard, thread, thread_local};
 
 use super::checkpoint;
 use super::consumer::{BatchBounds, Consumer, PollTimeout, Polled};
@@ -222,7 +223,7 @@ impl Worker {
         store.register_child(child);
         let seed = Seed { store: store.clone(), region, options, handler: Box::new(handler) };
         let of_thread = shared.clone();
-        let thread = std::thread::Builder::new()
+        let thread = thread::Builder::new()
             .name(name.clone())
             .spawn(move || run(&of_thread, seed))
             .map_err(|error| Error::io("starting the thread", Path::new(&name), &error))?;
@@ -375,7 +376,7 @@ impl Shared {
     }
 
     fn runs_here(&self) -> bool {
-        RUNNING.get() == self.identity()
+        RUNNING.with(Cell::get) == self.identity()
     }
 
     /// Its address: the thread keeps it alive.
@@ -430,12 +431,12 @@ thread_local! {
 fn run(shared: &Arc<Shared>, seed: Seed) {
     os::block_all_signals();
     let _scope = seed.store.enter_handler();
-    RUNNING.set(shared.identity());
+    RUNNING.with(|running| running.set(shared.identity()));
     let ended = catch_unwind(AssertUnwindSafe(|| supervise(shared, seed)));
     if let Err(panic) = ended {
         shared.settle(Err(Error::WorkerCrashed { message: panic_message(panic) }));
     }
-    RUNNING.set(0);
+    RUNNING.with(|running| running.set(0));
     shared.end();
 }
 

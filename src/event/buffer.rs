@@ -11,9 +11,10 @@
 use std::fmt;
 use std::mem;
 use std::ops::{Deref, DerefMut};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, PoisonError};
 
 use super::view::EventView;
+use crate::sync::{Mutex, MutexGuard};
 
 /// The smallest pooled buffer.
 const CLASS_BYTES_MIN: usize = 64 << 10;

@@ -20,7 +20,7 @@ use std::sync::atomic::{
     AtomicBool, AtomicU32, AtomicU64,
     Ordering::{Acquire, Relaxed, Release},
 };
-use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::sync::{Arc, OnceLock, PoisonError};
 
 use super::StreamHead;
 use super::chunks::Chunks;
@@ -29,6 +29,7 @@ use super::ranges::Ranges;
 use crate::event::region::EntityMatch;
 use crate::event::{Kind, Region, StoreId, prefix_matches};
 use crate::format::name_hash;
+use crate::sync::{Mutex, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 /// Names by number and by hash. Numbers are in order of first use.
 #[derive(Debug, Default)]

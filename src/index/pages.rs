@@ -1,12 +1,13 @@
 //! Verified pages of sealed indexes, kept for a while: a direct-mapped cache of fixed size, shared by all segments of a store.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, PoisonError};
 
 use crate::error::Result;
 use crate::format::Malformed;
 use crate::format::page::{PAGE_BYTES, check_page};
 use crate::log::damaged;
 use crate::log::files::FileSlot;
+use crate::sync::Mutex;
 
 /// 512 pages: 2 MiB when full.
 const SLOTS: usize = 512;

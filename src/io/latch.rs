@@ -11,10 +11,11 @@
 //!    success. So syncs of one file take turns, and the latch is checked inside the turn.
 
 use std::path::Path;
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, PoisonError};
 
 use super::{File, TailMap};
 use crate::error::{Error, Result};
+use crate::sync::{Mutex, OnceLock};
 
 /// A switch that goes from healthy to tripped, once.
 #[derive(Default)]

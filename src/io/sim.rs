@@ -46,10 +46,11 @@ use std::collections::hash_map::DefaultHasher;
 use std::hash::Hasher;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, PoisonError};
 
 use super::{Entry, File, Lock, LockMode, Storage, TailMap};
 use crate::error::{Error, Result};
+use crate::sync::{Mutex, MutexGuard};
 use disk::{Disk, Number, Outcome};
 use faults::{Admission, Faults};
 pub use faults::{Operation, Repeat};

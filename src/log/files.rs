@@ -4,10 +4,11 @@
 
 use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, PoisonError, Weak};
 
 use crate::error::{Error, Result};
 use crate::io::{File, Storage};
+use crate::sync::Mutex;
 
 /// Descriptors kept open per store for sealed segments and their indexes.
 const OPEN_MAX: usize = 256;

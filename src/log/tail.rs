@@ -10,14 +10,15 @@
 //! group's one write. A PROCESS append flushes the STORAGE bytes below it first, so all bytes below an acknowledged one are in
 //! the page cache.
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, PoisonError};
 
 use crate::error::{Error, Result};
 use crate::event::StoreId;
 use crate::format::segment::seed;
 use crate::io::latch::LatchedFile;
 use crate::io::{File, TailMap};
+use crate::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use crate::sync::{Mutex, OnceLock};
 
 /// Zeros are written in pieces of this size: larger ones gain nothing, smaller ones cost calls.
 static ZEROS: [u8; 256 << 10] = [0; 256 << 10];

@@ -10,8 +10,7 @@
 
 use std::cell::Cell;
 use std::collections::{HashMap, VecDeque};
-use std::sync::atomic::Ordering;
-use std::sync::{Arc, MutexGuard, PoisonError};
+use std::sync::{Arc, PoisonError};
 
 use crate::error::{Error, Result};
 use crate::event::{
@@ -26,6 +25,9 @@ use crate::index::memory::{ControlEntry, Heads, IndexEntry, MemoryIndex};
 use crate::io::File;
 use crate::io::latch::LatchedFile;
 use crate::log::tail::Tail;
+use crate::sync::MutexGuard;
+use crate::sync::atomic::Ordering;
+use crate::sync::thread_local;
 
 use super::fence::{FenceKey, FenceTable};
 use super::keys::{Original, check_key, is_new_since, reference_to};
@@ -277,11 +279,11 @@ impl Store {
         fence: Option<&FenceKey>,
         receipts: &mut [Receipt],
     ) -> Result<()> {
-        let mut scratch = SCRATCH.take().unwrap_or_default();
+        let mut scratch = SCRATCH.with(Cell::take).unwrap_or_default();
         let result = self.inner.append(events, durability, fence, receipts, &mut scratch);
         if scratch.items.capacity() <= SCRATCH_ITEMS_KEPT {
             scratch.clear();
-            SCRATCH.set(Some(scratch));
+            SCRATCH.with(|kept| kept.set(Some(scratch)));
         }
         result
     }

@@ -1,7 +1,8 @@
 //! What a store knows of its cursors and workers: enough to close without waiting for any but a running handler.
 
 use std::cell::Cell;
-use std::time::Instant;
+
+use crate::sync::{Instant, thread_local};
 
 /// A cursor or a worker of a store.
 pub(crate) trait Child: Send + Sync {
@@ -38,16 +39,16 @@ pub(crate) struct HandlerScope {
 
 impl HandlerScope {
     pub fn enter(store: usize) -> HandlerScope {
-        HandlerScope { outer: HANDLER_OF.replace(store) }
+        HandlerScope { outer: HANDLER_OF.with(|of| of.replace(store)) }
     }
 
     pub fn is_within(store: usize) -> bool {
-        HANDLER_OF.get() == store
+        HANDLER_OF.with(Cell::get) == store
     }
 }
 
 impl Drop for HandlerScope {
     fn drop(&mut self) {
-        HANDLER_OF.set(self.outer);
+        HANDLER_OF.with(|of| of.set(self.outer));
     }
 }

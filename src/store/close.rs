@@ -1,12 +1,13 @@
 //! Closing: workers first, then the log, then the locks. Cursors and batches never hold it up; a running handler does.
 
-use std::sync::atomic::Ordering;
-use std::sync::{Condvar, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::sync::PoisonError;
+use std::time::Duration;
 
 use crate::error::{Error, Result};
 use crate::format::control::{self, Control};
 use crate::io::File;
+use crate::sync::atomic::Ordering;
+use crate::sync::{Condvar, Instant, Mutex};
 
 use super::options::LogLevel;
 use super::rotation::NEXT_SEGMENT_NAME;

@@ -4,12 +4,12 @@
 //! them to wake writes and syncs for all. `syncing` is true while one thread is at it; durable moves only here, after the syncs that
 //! cover it, oldest segment first.
 
-use std::sync::atomic::Ordering;
-use std::sync::{Condvar, Mutex, PoisonError};
-use std::time::Instant;
+use std::sync::PoisonError;
 
 use crate::error::{Error, Result};
 use crate::io::File;
+use crate::sync::atomic::Ordering;
+use crate::sync::{Condvar, Instant, Mutex};
 
 use super::Inner;
 use super::append::Mark;

@@ -5,13 +5,13 @@
 //! held of what is not on the page.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use crate::error::{Error, Result};
 use crate::event::check_coordinate;
 use crate::event::coordinate::RESERVED_ENTITY;
 use crate::index::listing::{Entities, Entity, NameRange};
 use crate::index::memory::MemoryIndex;
+use crate::sync::atomic::Ordering;
 
 use super::segments::{Index, Segment};
 use super::{Inner, Store};

@@ -19,13 +19,14 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crate::error::{Error, Result};
 use crate::format::align8;
 use crate::format::control::{self, Control};
 use crate::index::StreamHead;
+use crate::sync::Instant;
+use crate::sync::atomic::{AtomicU8, Ordering};
 
 use super::append::{Appender, NewEvent, Receipt};
 use super::options::Durability;

@@ -7,14 +7,14 @@
 
 use std::cell::Cell;
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
-use std::thread::JoinHandle;
-use std::time::Instant;
+use std::sync::{Arc, PoisonError, Weak};
 
 use crate::format::segment::SEGMENT_HEADER_BYTES;
 use crate::io::fork;
 use crate::log::tail::Space;
+use crate::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use crate::sync::thread::JoinHandle;
+use crate::sync::{Condvar, Instant, Mutex, MutexGuard, thread, thread_local};
 
 use super::Inner;
 use super::append::Appender;
@@ -121,7 +121,7 @@ impl Helper {
     fn start(&self, inner: &Inner, state: &mut State) {
         if state.thread.is_none() && !state.stopped {
             let (shared, weak) = (self.shared.clone(), inner.itself.clone());
-            let thread = std::thread::Builder::new().name(String::from("batpak-helper"));
+            let thread = thread::Builder::new().name(String::from("batpak-helper"));
             match thread.spawn(move || run(&shared, &weak)) {
                 Ok(thread) => state.thread = Some(thread),
                 Err(error) => {
@@ -242,7 +242,7 @@ impl Helper {
         };
         self.shared.work.notify_all();
         self.shared.done.notify_all();
-        if let Some(thread) = thread.filter(|_| !IS_HELPER.get()) {
+        if let Some(thread) = thread.filter(|_| !IS_HELPER.with(Cell::get)) {
             let _ = thread.join();
         }
     }
@@ -326,7 +326,7 @@ thread_local! {
 }
 
 fn run(shared: &Shared, inner: &Weak<Inner>) {
-    IS_HELPER.set(true);
+    IS_HELPER.with(|is| is.set(true));
     crate::io::os::block_all_signals();
     loop {
         let job = shared.next_job();

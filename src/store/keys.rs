@@ -8,14 +8,15 @@
 //! memory. A hit is a hash: the event is read and its key compared, then its content.
 
 use std::collections::HashMap;
-use std::sync::atomic::Ordering;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, PoisonError};
 
 use crate::error::{Error, Result};
 use crate::event::EventId;
 use crate::format::frame::{DecodedEvent, KEY_BYTES_MAX, KEY_BYTES_MIN, Reference};
 use crate::index::memory::MemoryIndex;
 use crate::index::sealed::KeyFilter;
+use crate::sync::RwLock;
+use crate::sync::atomic::Ordering;
 
 use super::append::{NO_ITEM, NewEvent, Prepared, Scratch, item};
 use super::fence::FenceKey;

@@ -47,9 +47,7 @@ pub(crate) use scan::{BackwardScan, Scan};
 pub(crate) use signal::{Signal, Woken};
 
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, RwLock, Weak};
-use std::time::Instant;
+use std::sync::{Arc, PoisonError, Weak};
 
 use crate::error::{Error, Result};
 use crate::event::{BufferPool, EventId, StoreId};
@@ -57,6 +55,8 @@ use crate::format::name_hash;
 use crate::io::latch::Latch;
 use crate::io::{Lock, Storage, fork};
 use crate::log::recovery::Cut;
+use crate::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use crate::sync::{Instant, Mutex, RwLock};
 
 use append::Appender;
 use close::Closing;

@@ -2,9 +2,7 @@
 //! opening changes nothing at all.
 
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, AtomicU64};
-use std::sync::{Arc, Mutex, RwLock};
-use std::time::Instant;
+use std::sync::Arc;
 
 use crate::error::{Error, Result};
 use crate::event::{BufferPool, StoreId};
@@ -16,6 +14,8 @@ use crate::log::damaged;
 use crate::log::files::FilePool;
 use crate::log::recovery::{Recovered, RecoveredSegment, read_header, recover};
 use crate::log::tail::{Space, Tail};
+use crate::sync::atomic::{AtomicBool, AtomicU64};
+use crate::sync::{Instant, Mutex, RwLock};
 
 use super::append::Appender;
 use super::commit::GroupCommit;

@@ -1,11 +1,10 @@
 //! Reading without a cursor: one event by sequence or id, the head of an entity.
 
-use std::sync::atomic::Ordering;
-
 use crate::error::Result;
 use crate::event::{EventBatch, EventId, check_coordinate};
 use crate::index::StreamHead;
 use crate::index::memory::Heads;
+use crate::sync::atomic::Ordering;
 
 use super::{Inner, Store, scan};
 

@@ -3,7 +3,6 @@
 //! The next file is prepared under a temporary name. Under the append lock it gets its header and its final name, without a sync: nothing in
 //! it is acknowledged as durable before a group commit has synced the older segment, the new one and the directory, in this order.
 
-use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
 
 use crate::error::{Error, Result};
@@ -12,6 +11,7 @@ use crate::format::segment::{SEGMENT_HEADER_BYTES, SegmentHeader, segment_name};
 use crate::index::memory::MemoryIndex;
 use crate::io::latch::LatchedFile;
 use crate::log::tail::Space;
+use crate::sync::atomic::Ordering;
 
 use super::Inner;
 use super::append::Appender;

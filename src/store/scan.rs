@@ -11,7 +11,6 @@ mod backward;
 pub(crate) use backward::BackwardScan;
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use crate::error::{Error, Result};
 use crate::event::{BatchBuilder, Buffer, EntityMatch, EventBatch, EventFields, Region};
@@ -20,6 +19,7 @@ use crate::format::segment::seed;
 use crate::format::{Malformed, align8, control};
 use crate::io::File;
 use crate::log::damaged;
+use crate::sync::atomic::Ordering;
 
 use super::segments::{Index, Segment};
 use super::{Inner, Store};

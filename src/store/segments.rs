@@ -6,7 +6,7 @@
 
 use std::collections::{BTreeMap, HashSet};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, PoisonError};
 
 use crate::error::{Error, Result};
 use crate::event::{Region, StoreId};
@@ -23,6 +23,7 @@ use crate::log::damaged;
 use crate::log::files::{FilePool, FileSlot};
 use crate::log::recovery::{Sink, read_header, scan_segment};
 use crate::log::walk::{Step, Stop, Walk};
+use crate::sync::RwLock;
 
 /// An open index.
 #[derive(Debug, Clone)]

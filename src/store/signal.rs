@@ -6,12 +6,12 @@
 //!
 //! No lock is held while the wake function of a host runs.
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering, fence};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
-use std::time::Instant;
+use std::sync::{Arc, PoisonError, Weak};
 
 use crate::error::Result;
 use crate::io::notify::EventFd;
+use crate::sync::atomic::{AtomicBool, AtomicU64, Ordering, fence};
+use crate::sync::{Condvar, Instant, Mutex, MutexGuard, OnceLock};
 
 use super::Marks;
 use super::watermark::{MarkWaits, WAIT};

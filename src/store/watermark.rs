@@ -12,13 +12,14 @@
 //!
 //! `State` is behind a lock of its own, the last in the order: no other is taken, and nothing of a host's is called, under it.
 
-use std::sync::atomic::{AtomicU64, Ordering, fence};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
-use std::time::{Duration, Instant};
+use std::sync::{Arc, PoisonError, Weak};
+use std::time::Duration;
 
 use crate::error::{Error, Result};
 use crate::io::latch::Latch;
 use crate::io::notify::EventFd;
+use crate::sync::atomic::{AtomicU64, Ordering, fence};
+use crate::sync::{Condvar, Instant, Mutex, MutexGuard, OnceLock};
 
 use super::signal::SignalBoard;
 use super::{Inner, Marks, Store};

@@ -1,11 +1,12 @@
 //! Reading the index of the active segment from its newest event back, and its entities in order.
 
 use std::sync::atomic::Ordering::{Acquire, Relaxed};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, PoisonError};
 
 use crate::event::{Kind, Region};
 use crate::index::StreamHead;
 use crate::index::listing::NameRange;
+use crate::sync::Mutex;
 
 use super::{Heads, MemoryIndex};
 

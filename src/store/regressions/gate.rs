@@ -1,10 +1,10 @@
 //! A disk on which one kind of operation waits until it is let go on, so that a race has one outcome.
 
 use std::path::PathBuf;
-use std::sync::Condvar;
 
 use super::*;
 use crate::io::{Entry, File, Lock, LockMode, Storage, TailMap};
+use crate::sync::Condvar;
 
 /// What waits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

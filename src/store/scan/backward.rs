@@ -4,12 +4,11 @@
 //! come those of the span before. A span is short at first and grows while nothing matches, so that the newest match is found
 //! at once. For one entity it is as many of the entity's events as a poll asks for, whatever else lies between them.
 
-use std::sync::atomic::Ordering;
-
 use crate::error::Result;
 use crate::event::{BatchBuilder, EntityMatch, EventBatch, PAYLOAD_BYTES_MAX_LIMIT, Region};
 use crate::store::Store;
 use crate::store::segments::Index;
+use crate::sync::atomic::Ordering;
 
 use super::{GAP_BYTES, Limits, Place, READ_BYTES, SPAN_EVENTS, fields, push};
 
