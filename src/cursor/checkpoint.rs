@@ -7,8 +7,9 @@
 //! Writing ([`Claim::write`]), in this order:
 //! 1. the log is made durable up to the scanned bound. Up to the position would not do: were the log cut between the
 //!    two by a power loss, the sequences there would be given to other events and the consumer would skip those;
-//! 2. the first time, the data directory is synced, since whoever made `cursors` may have been stopped before its entry
-//!    was durable. A sync that fails is not tried again: its retry could succeed with the entry lost;
+//! 2. the first time in a store's opening, the data directory is synced, since whoever made `cursors` may have been stopped before its
+//!    entry was durable. A sync that fails, here or when `cursors` was made, is not tried again: its retry could succeed with the
+//!    entry lost, and every checkpoint with it;
 //! 3. the record is written to the temporary file and synced;
 //! 4. it is renamed to its name, and the directory synced.
 //!
@@ -250,8 +251,6 @@ pub(crate) struct Claim {
     files: Files,
     /// None only on a store opened for reading, where a lock file may be impossible to make.
     _lock: Option<Box<dyn Lock>>,
-    /// Whether the entry of `cursors` in the data directory is durable: not known before the first write.
-    directory: Option<Result<()>>,
 }
 
 impl Claim {
@@ -267,7 +266,7 @@ impl Claim {
                 Err(_) => None,
             },
         };
-        Ok(Claim { id: id.to_owned(), files, _lock: lock, directory: None })
+        Ok(Claim { id: id.to_owned(), files, _lock: lock })
     }
 
     pub(crate) fn id(&self) -> &str {
@@ -328,11 +327,11 @@ impl Claim {
 
     /// Persists `place`: steps 1 to 4 at the top of this file. After a failure the file holds either the old or the new
     /// place, both true.
-    pub(crate) fn write(&mut self, store: &Store, region_identity: &str, place: Place) -> Result<()> {
+    pub(crate) fn write(&self, store: &Store, region_identity: &str, place: Place) -> Result<()> {
         debug_assert!(place.scanned >= place.next_sequence());
         check_writable(store, "a checkpoint")?;
         store.make_durable(place.scanned)?;
-        self.directory.get_or_insert_with(|| store.storage().sync_directory(store.path())).clone()?;
+        store.settle_cursors_entry()?;
         let file = CheckpointFile {
             position: place.last.map_or(0, |last| last.sequence),
             started: place.last.is_some(),
@@ -354,7 +353,12 @@ fn lock_for_writing(store: &Store, files: &Files) -> Result<Option<Box<dyn Lock>
             if storage.list(store.path())?.is_none() {
                 return Err(Error::NotFound { path: store.path().to_owned() });
             }
-            storage.create_directory(&files.directory)?;
+            if let Err(error) = storage.create_directory(&files.directory) {
+                if !matches!(storage.list(&files.directory), Ok(None)) {
+                    store.doubt_cursors_entry(&error);
+                }
+                return Err(error);
+            }
             storage.lock(&files.lock, LockMode::Exclusive, true)
         }
         locked => locked,

@@ -53,7 +53,7 @@ use crate::error::{Error, Result};
 use crate::sync::{Mutex, MutexGuard};
 use disk::{Disk, Number, Outcome};
 use faults::{Admission, Faults};
-pub use faults::{Operation, Repeat};
+pub use faults::{Interrupted, Operation, Repeat};
 
 /// What becomes of an unsynced change at a power loss.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -76,6 +76,8 @@ pub enum Fate {
 pub struct Change {
     /// The number of the operation that made it.
     pub operation: u64,
+    /// The kind of that operation.
+    pub by: Operation,
     /// The path it was made under.
     pub path: PathBuf,
     /// What it does.
@@ -83,8 +85,8 @@ pub struct Change {
 }
 
 impl Change {
-    fn new(operation: u64, path: &Path, kind: ChangeKind) -> Change {
-        Change { operation, path: path.to_owned(), kind }
+    fn new((operation, by): (u64, Operation), path: &Path, kind: ChangeKind) -> Change {
+        Change { operation, by, path: path.to_owned(), kind }
     }
 }
 
@@ -150,7 +152,7 @@ impl Random {
     }
 
     /// A fate that is `Kept` in `kept` of 4 cases, else, for a write, as often torn as lost.
-    fn fate_keeping(&mut self, kept: u64, change: &Change) -> Fate {
+    pub fn fate_keeping(&mut self, kept: u64, change: &Change) -> Fate {
         if self.below(4) < kept {
             return Fate::Kept;
         }
@@ -175,6 +177,7 @@ struct State {
     random: Random,
     locks: Vec<HeldLock>,
     next_lock: u64,
+    failures: Vec<(Operation, i32, PathBuf)>,
 }
 
 #[derive(Debug)]
@@ -192,7 +195,8 @@ impl SimStorage {
 
     fn with_disk(disk: Disk, seed: u64) -> SimStorage {
         let random = Random::new(seed);
-        let state = State { disk, faults: Faults::default(), random, locks: Vec::new(), next_lock: 0 };
+        let state =
+            State { disk, faults: Faults::default(), random, locks: Vec::new(), next_lock: 0, failures: Vec::new() };
         SimStorage { shared: Arc::new(Mutex::new(state)) }
     }
 
@@ -213,6 +217,11 @@ impl SimStorage {
         });
         survivor.state().random = Random::new(seed ^ 0x5EED);
         survivor
+    }
+
+    /// Chooses anew what decides what failed syncs and interrupted operations leave behind.
+    pub fn reseed(&self, seed: u64) {
+        self.state().random = Random::new(seed);
     }
 
     /// A disk as a power loss leaves this one when `decide` says what becomes of each unsynced change. It is asked
@@ -253,7 +262,7 @@ impl SimStorage {
         self.state().faults.add(Operation::Write, nth, Some(written), errno, repeat);
     }
 
-    /// Takes all planned failures back.
+    /// Takes all planned failures back, and a stop that was not reached.
     pub fn heal(&self) {
         self.state().faults.heal();
     }
@@ -266,6 +275,26 @@ impl SimStorage {
     /// Stops everything at the operation of this number.
     pub fn crash_at(&self, operation: u64) {
         self.state().faults.crash_at(operation);
+    }
+
+    /// As [`SimStorage::crash_at`], and says how much of that operation happens.
+    pub fn crash_within(&self, operation: u64, how: Interrupted) {
+        self.state().faults.crash_within(operation, how);
+    }
+
+    /// The kind of the operation at which everything stopped, and how much of it had happened.
+    pub fn interruption(&self) -> Option<(Operation, Interrupted)> {
+        self.state().faults.interruption
+    }
+
+    /// How often each kind of operation was begun, in the order of [`Operation::ALL`].
+    pub fn counts(&self) -> [u64; Operation::ALL.len()] {
+        self.state().faults.counts
+    }
+
+    /// The failures that were planned and happened: kind, error number and path.
+    pub fn failures(&self) -> Vec<(Operation, i32, PathBuf)> {
+        self.state().failures.clone()
     }
 
     /// Whether the operation of [`SimStorage::crash_at`] was reached.
@@ -309,15 +338,15 @@ impl SimStorage {
         operation: Operation,
         word: &'static str,
         path: &Path,
-        apply: impl FnOnce(&mut Disk, u64) -> Outcome<T>,
+        apply: impl FnOnce(&mut Disk, (u64, Operation)) -> Outcome<T>,
     ) -> Result<T> {
         let mut state = self.state();
-        let number = state.faults.operations();
-        let outcome = match state.faults.admit(operation) {
+        let number = (state.faults.operations(), operation);
+        let outcome = match state.admit(operation, path) {
             Admission::Proceed => apply(&mut state.disk, number),
             Admission::Short { errno, .. } | Admission::Refuse(errno) => Err(errno),
             Admission::Interrupt => {
-                if state.random.below(2) == 0 {
+                if state.happens() {
                     let _ = apply(&mut state.disk, number);
                 }
                 Err(libc::EIO)
@@ -397,9 +426,14 @@ impl Storage for SimStorage {
 
     fn sync_directory(&self, path: &Path) -> Result<()> {
         let mut state = self.state();
-        let outcome = match state.faults.admit(Operation::SyncDirectory) {
+        let outcome = match state.admit(Operation::SyncDirectory, path) {
             Admission::Proceed => state.disk.sync_directory(path),
-            Admission::Interrupt => Err(libc::EIO),
+            Admission::Interrupt => {
+                if state.happens() {
+                    let _ = state.disk.sync_directory(path);
+                }
+                Err(libc::EIO)
+            }
             Admission::Short { errno, .. } | Admission::Refuse(errno) => {
                 if !state.faults.is_crashed() {
                     let State { disk, random, .. } = &mut *state;
@@ -524,15 +558,21 @@ impl File for SimFile {
 
     fn sync_data(&self) -> Result<()> {
         let mut state = self.storage.state();
-        let admission = state.faults.admit(Operation::Sync);
+        let admission = state.admit(Operation::Sync, &self.path);
         let crashed = state.faults.is_crashed();
+        let happens = admission == Admission::Interrupt && state.happens();
         let State { disk, random, .. } = &mut *state;
         let outcome = disk.file_mut(self.number).and_then(|file| match admission {
             Admission::Proceed => {
                 file.sync();
                 Ok(())
             }
-            Admission::Interrupt => Err(libc::EIO),
+            Admission::Interrupt => {
+                if happens {
+                    file.sync();
+                }
+                Err(libc::EIO)
+            }
             Admission::Short { errno, .. } | Admission::Refuse(errno) => {
                 if !crashed {
                     file.fail_to_sync(random);
@@ -557,8 +597,8 @@ impl File for SimFile {
 impl State {
     /// A write, or a store through a mapping, with as much of it done as the planned faults let through.
     fn write(&mut self, operation: Operation, number: Number, path: &Path, bytes: &[u8], offset: u64) -> Outcome<()> {
-        let operation_number = self.faults.operations();
-        let (done, outcome) = match self.faults.admit(operation) {
+        let operation_number = (self.faults.operations(), operation);
+        let (done, outcome) = match self.admit(operation, path) {
             Admission::Proceed => (bytes.len(), Ok(())),
             Admission::Refuse(errno) => (0, Err(errno)),
             Admission::Short { written, errno } => (written.min(bytes.len()), Err(errno)),
@@ -570,12 +610,46 @@ impl State {
         outcome
     }
 
-    fn interrupted_length(&mut self, length: usize) -> usize {
-        match self.random.below(4) {
-            0 => 0,
-            1 => self.random.below(length as u64) as usize,
-            _ => length,
+    fn admit(&mut self, operation: Operation, path: &Path) -> Admission {
+        let admission = self.faults.admit(operation);
+        if let Admission::Short { errno, .. } | Admission::Refuse(errno) = admission {
+            if !self.faults.is_crashed() {
+                self.failures.push((operation, errno, path.to_owned()));
+            }
         }
+        admission
+    }
+
+    /// Whether the operation that everything stops at has happened.
+    fn happens(&mut self) -> bool {
+        let how = match self.faults.planned_interruption() {
+            Some(Interrupted::Before) => Interrupted::Before,
+            Some(_) => Interrupted::After,
+            None if self.random.below(2) == 0 => Interrupted::After,
+            None => Interrupted::Before,
+        };
+        self.faults.note_interruption(how);
+        how == Interrupted::After
+    }
+
+    fn interrupted_length(&mut self, length: usize) -> usize {
+        let within = |random: &mut Random| 1 + random.below(length as u64 - 1) as usize;
+        let done = match self.faults.planned_interruption() {
+            Some(Interrupted::Before) => 0,
+            Some(Interrupted::Within) if length > 1 => within(&mut self.random),
+            Some(_) => length,
+            None => match self.random.below(4) {
+                0 => 0,
+                1 if length > 1 => within(&mut self.random),
+                _ => length,
+            },
+        };
+        self.faults.note_interruption(match done {
+            0 => Interrupted::Before,
+            done if done < length => Interrupted::Within,
+            _ => Interrupted::After,
+        });
+        done
     }
 }
 

@@ -61,11 +61,21 @@ impl fmt::Debug for WallClock {
     }
 }
 
+#[cfg(test)]
+thread_local! {
+    /// What this thread gets for random bytes: for runs that are to be the same each time.
+    pub(crate) static RANDOM_BYTE: std::cell::Cell<Option<u8>> = const { std::cell::Cell::new(None) };
+}
+
 /// Random bytes of the operating system's generator.
 ///
 /// # Panics
 /// When the system has no generator: neither getrandom(2) nor `/dev/urandom`.
 pub fn random_bytes<const N: usize>() -> [u8; N] {
+    #[cfg(test)]
+    if let Some(byte) = RANDOM_BYTE.get() {
+        return [byte; N];
+    }
     let mut bytes = [0; N];
     if !fill_from_getrandom(&mut bytes) {
         fill_from_device(&mut bytes).expect("the system has no source of random bytes");

@@ -163,6 +163,8 @@ struct Inner {
     mapped: AtomicBool,
     pool: BufferPool,
     children: Mutex<Vec<Weak<dyn Child>>>,
+    /// Whether the entry of the directory of checkpoints is durable: not known before somebody needs it.
+    cursors_entry: Mutex<Option<Result<()>>>,
     seals: AtomicU64,
     syncs: AtomicU64,
     cut: Option<Cut>,
@@ -339,6 +341,18 @@ impl Store {
 
     pub(crate) fn storage(&self) -> &Arc<dyn Storage> {
         &self.inner.storage
+    }
+
+    /// Makes the entry of the directory of checkpoints durable, once. A sync that failed is not tried again: it could succeed with the
+    /// entry lost.
+    pub(crate) fn settle_cursors_entry(&self) -> Result<()> {
+        let mut entry = self.inner.cursors_entry.lock().unwrap_or_else(PoisonError::into_inner);
+        entry.get_or_insert_with(|| self.inner.storage.sync_directory(&self.inner.path)).clone()
+    }
+
+    /// That directory was made, and the sync of its entry failed.
+    pub(crate) fn doubt_cursors_entry(&self, error: &Error) {
+        *self.inner.cursors_entry.lock().unwrap_or_else(PoisonError::into_inner) = Some(Err(error.clone()));
     }
 
     pub(crate) fn log(&self, level: LogLevel, target: &str, message: &str) {

@@ -404,6 +404,7 @@ fn assemble(
         mapped: AtomicBool::new(false),
         pool: BufferPool::new(),
         children: Mutex::default(),
+        cursors_entry: Mutex::default(),
         seals: AtomicU64::new(0),
         syncs: AtomicU64::new(0),
         cut: recovered.cut,

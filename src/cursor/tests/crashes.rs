@@ -144,6 +144,33 @@ fn a_failed_sync_of_the_data_directory_is_not_tried_again() {
     assert_eq!(cursor.position().unwrap().committed, None);
 }
 
+/// Found by row R6, workload 3 of its list with the seventh sync of a directory failing: the sync that was to make the entry of `cursors`
+/// durable failed, the next consumer found the directory, synced it with success, and lost what it was told is durable.
+#[test]
+fn a_directory_that_was_made_without_its_sync_takes_no_checkpoint() {
+    let disk = SimStorage::new(3);
+    let store = open_store(&disk);
+    append(&store, "wanted");
+    disk.fail(Operation::SyncDirectory, 0, libc::EIO, Repeat::Once);
+    assert!(Cursor::open(&store, region(), &with_checkpoint("c")).is_err());
+    for id in ["c", "d"] {
+        let cursor = Cursor::open(&store, region(), &with_checkpoint(id)).unwrap();
+        poll(&cursor, 1);
+        assert!(cursor.checkpoint().is_err(), "{id}");
+    }
+    // A directory that could not be made is made the next time.
+    let disk = SimStorage::new(3);
+    let store = open_store(&disk);
+    append(&store, "wanted");
+    disk.fail(Operation::CreateDirectory, 0, libc::ENOSPC, Repeat::Once);
+    assert!(Cursor::open(&store, region(), &with_checkpoint("c")).is_err());
+    let cursor = Cursor::open(&store, region(), &with_checkpoint("c")).unwrap();
+    poll(&cursor, 1);
+    cursor.checkpoint().unwrap();
+    let store = open_store(&disk.crash_with(&mut |_| Fate::Lost));
+    assert_eq!(drain(&Cursor::open(&store, region(), &with_checkpoint("c")).unwrap()), []);
+}
+
 #[test]
 fn a_full_disk_is_named_and_leaves_the_checkpoint_whole() {
     let disk = SimStorage::new(3);

@@ -7,7 +7,7 @@ use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 
 use super::content::Content;
-use super::{Change, ChangeKind, Fate, Random};
+use super::{Change, ChangeKind, Fate, Operation, Random};
 
 /// The number of an inode.
 pub(super) type Number = u64;
@@ -127,13 +127,13 @@ impl Disk {
 
     // ---- changing ------------------------------------------------------------------------------------------------
 
-    pub(super) fn create_directory(&mut self, path: &Path, operation: u64) -> Outcome<()> {
+    pub(super) fn create_directory(&mut self, path: &Path, operation: (u64, Operation)) -> Outcome<()> {
         let inode = Inode::Directory(Directory::default());
         self.create_inode(path, inode, operation, ChangeKind::CreateDirectory).map(drop)
     }
 
     /// An existing file is emptied.
-    pub(super) fn create_file(&mut self, path: &Path, operation: u64) -> Outcome<Number> {
+    pub(super) fn create_file(&mut self, path: &Path, operation: (u64, Operation)) -> Outcome<Number> {
         match self.find(path) {
             Ok(number) => {
                 self.file_mut(number)?.set_length(0, path, operation);
@@ -146,7 +146,13 @@ impl Disk {
         }
     }
 
-    fn create_inode(&mut self, path: &Path, inode: Inode, operation: u64, kind: ChangeKind) -> Outcome<Number> {
+    fn create_inode(
+        &mut self,
+        path: &Path,
+        inode: Inode,
+        operation: (u64, Operation),
+        kind: ChangeKind,
+    ) -> Outcome<Number> {
         let (parent, name) = self.find_parent(path)?;
         let number = self.next_number;
         let directory = self.directory_mut(parent)?;
@@ -159,7 +165,7 @@ impl Disk {
         Ok(number)
     }
 
-    pub(super) fn rename(&mut self, from: &Path, to: &Path, operation: u64) -> Outcome<()> {
+    pub(super) fn rename(&mut self, from: &Path, to: &Path, operation: (u64, Operation)) -> Outcome<()> {
         let ((parent, from_name), (to_parent, to_name)) = (self.find_parent(from)?, self.find_parent(to)?);
         if parent != to_parent {
             return Err(libc::EXDEV);
@@ -185,7 +191,7 @@ impl Disk {
         }
     }
 
-    pub(super) fn remove(&mut self, path: &Path, operation: u64) -> Outcome<()> {
+    pub(super) fn remove(&mut self, path: &Path, operation: (u64, Operation)) -> Outcome<()> {
         let number = self.find_file(path)?;
         let (parent, name) = self.find_parent(path)?;
         let change = Change::new(operation, path, ChangeKind::Remove);
@@ -292,12 +298,12 @@ impl EntryChange {
 }
 
 impl FileNode {
-    pub(super) fn write(&mut self, bytes: &[u8], offset: u64, path: &Path, operation: u64) {
+    pub(super) fn write(&mut self, bytes: &[u8], offset: u64, path: &Path, operation: (u64, Operation)) {
         let kind = ChangeKind::Write { offset, length: bytes.len() as u64 };
         self.record(Change::new(operation, path, kind), ContentChange::Write { offset, bytes: bytes.into() });
     }
 
-    pub(super) fn set_length(&mut self, length: u64, path: &Path, operation: u64) {
+    pub(super) fn set_length(&mut self, length: u64, path: &Path, operation: (u64, Operation)) {
         let kind = ChangeKind::SetLength { length };
         self.record(Change::new(operation, path, kind), ContentChange::SetLength(length));
     }

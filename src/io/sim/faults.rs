@@ -1,7 +1,7 @@
 //! Which operations of a simulated disk fail, and when everything stops.
 
 /// A kind of operation.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Operation {
     /// Opening a file, asking for a length or a path. Not counted.
     Open,
@@ -68,6 +68,17 @@ pub enum Repeat {
     Forever,
 }
 
+/// How much of the operation at which everything stops has happened.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Interrupted {
+    /// Nothing.
+    Before,
+    /// A part of a write; like `After` for any other operation.
+    Within,
+    /// All of it, and nobody was told.
+    After,
+}
+
 /// What an operation that is about to begin shall do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Admission {
@@ -98,8 +109,11 @@ struct Fault {
 pub(super) struct Faults {
     planned: Vec<Fault>,
     operations: u64,
-    crash_at: Option<u64>,
+    crash_at: Option<(u64, Option<Interrupted>)>,
     crashed: bool,
+    current: Option<Operation>,
+    pub(super) interruption: Option<(Operation, Interrupted)>,
+    pub(super) counts: [u64; Operation::ALL.len()],
 }
 
 impl Faults {
@@ -109,6 +123,7 @@ impl Faults {
 
     pub(super) fn heal(&mut self) {
         self.planned.clear();
+        self.crash_at = self.crash_at.filter(|_| self.crashed);
     }
 
     pub(super) fn operations(&self) -> u64 {
@@ -116,8 +131,22 @@ impl Faults {
     }
 
     pub(super) fn crash_at(&mut self, operation: u64) {
-        self.crash_at = Some(operation);
+        self.crash_at = Some((operation, None));
         self.crashed |= operation < self.operations;
+    }
+
+    pub(super) fn crash_within(&mut self, operation: u64, how: Interrupted) {
+        self.crash_at(operation);
+        self.crash_at = Some((operation, Some(how)));
+    }
+
+    /// What [`Faults::crash_within`] asked for.
+    pub(super) fn planned_interruption(&self) -> Option<Interrupted> {
+        self.crash_at.and_then(|(_, how)| how)
+    }
+
+    pub(super) fn note_interruption(&mut self, how: Interrupted) {
+        self.interruption = self.current.map(|operation| (operation, how));
     }
 
     pub(super) fn is_crashed(&self) -> bool {
@@ -128,11 +157,13 @@ impl Faults {
         if self.crashed {
             return Admission::Refuse(libc::EIO);
         }
+        self.counts[operation as usize] += 1;
         if operation.is_counted() {
             let number = self.operations;
             self.operations += 1;
-            if self.crash_at == Some(number) {
+            if self.crash_at.is_some_and(|(planned, _)| planned == number) {
                 self.crashed = true;
+                self.current = Some(operation);
                 return Admission::Interrupt;
             }
         }
