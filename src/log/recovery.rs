@@ -14,6 +14,8 @@ use crate::event::StoreId;
 use crate::format::Malformed;
 use crate::format::control::{self, Control};
 use crate::format::frame::{self, DecodedEvent};
+use crate::format::index::IndexHeader;
+use crate::format::page::{PAGE_BYTES, PAGE_CONTENT, check_page, page_seed};
 use crate::format::segment::{SEGMENT_HEADER_BYTES, SegmentHeader, index_name, seed, segment_name};
 use crate::io::{File, Storage};
 
@@ -315,6 +317,36 @@ pub(crate) fn closed(file: &dyn File, header: &SegmentHeader) -> Result<Option<(
     }
 }
 
+/// How far the log had come at the clean close that left the segment's partial index: it was written when all below was durable. `None`: no index
+/// says so. An index without events may be left of a segment that never came to be (its name was lost, the index's was not), and another segment of
+/// a later epoch have taken its place: it counts for its own epoch only.
+fn closed_end(
+    storage: &dyn Storage,
+    directory: &Path,
+    store_id: &StoreId,
+    base: u64,
+    epoch: Option<u64>,
+) -> Option<u64> {
+    let file = storage.open_read(&directory.join(index_name(base))).ok()??;
+    let mut page = [0; PAGE_BYTES];
+    // An index that cannot be read is as if absent.
+    let read = file.read_at(&mut page, 0).ok()?;
+    if read < PAGE_BYTES || !check_page(&page, page_seed(store_id, base), 0) {
+        return None;
+    }
+    let header = IndexHeader::decode(&page[..PAGE_CONTENT]).ok()?;
+    header.check_place(store_id, base).ok()?;
+    let is_of_epoch = epoch.map_or(header.event_count > 0, |epoch| header.last_epoch >= epoch);
+    (header.partial && is_of_epoch).then_some(header.log_end)
+}
+
+fn ends_early(end: u64, closed_end: u64) -> String {
+    format!(
+        "the log ends at byte {end}, but the index of its last clean close says that it went on to byte {closed_end}; \
+         where the older log is what is wanted, delete the index"
+    )
+}
+
 /// Recovers the log of `directory`, whose segment files have the given bases (ascending). `make` makes the sink for a segment that has to
 /// be scanned. With `mend`, what has to be cut is cut, and everything left is durable on return; without, the files stay as they are.
 pub(crate) fn recover<S: Sink>(
@@ -334,6 +366,11 @@ pub(crate) fn recover<S: Sink>(
     if let Ok(header) = &newest.header {
         if let Some((next_sequence, epoch, last_time_us)) = closed(&*newest.file, header)? {
             let end = newest.file.length()?;
+            let closed_end = closed_end(storage, directory, store_id, newest.base, Some(header.epoch));
+            if let Some(closed_end) = closed_end.filter(|&closed_end| closed_end > end) {
+                let reason = ends_early(end, closed_end);
+                return Err(Error::Corrupt { path: newest.path, offset: end, sequence: next_sequence, reason });
+            }
             let segments = bases.iter().map(|&base| RecoveredSegment { base, sink: None }).collect();
             return Ok(Some(Recovered { segments, next_sequence, last_time_us, epoch, end, clean: true, cut: None }));
         }
@@ -360,9 +397,13 @@ pub(crate) fn recover<S: Sink>(
         }
     }
     scanned.reverse();
+    let (newest, newest_epoch) = scanned
+        .last()
+        .map_or((0, None), |(found, _)| (found.base, found.header.as_ref().ok().map(|header| header.epoch)));
+    let closed = closed_end(storage, directory, store_id, newest, newest_epoch).map(|closed_end| (newest, closed_end));
     if let (Found { base, path, file, header: Err(malformed) }, _) = &scanned[0] {
         // The first segment is made whole before it gets its name: only where nothing is in it did it never come to be.
-        if *base > 0 || scanned.len() > 1 || !zero_from(&**file, SEGMENT_HEADER_BYTES as u64)? {
+        if *base > 0 || scanned.len() > 1 || closed.is_some() || !zero_from(&**file, SEGMENT_HEADER_BYTES as u64)? {
             return Err(damaged(path, 0, *base, malformed.clone()));
         }
         if mend {
@@ -381,7 +422,8 @@ pub(crate) fn recover<S: Sink>(
         let continues = after.is_some_and(|after| after.header.is_ok());
         let whole = !matches!(scan.stop, Stop::Invalid(_));
         let is_last = at == count - 1;
-        if whole && (continues || is_last && zero_from(&*found.file, scan.end)?) {
+        let is_early = is_last && closed > Some((found.base, scan.end));
+        if whole && (continues || is_last && !is_early && zero_from(&*found.file, scan.end)?) {
             continue;
         }
         // Where this segment is whole and the next one, in its place, has no header, the log ends at that one's beginning.
@@ -392,6 +434,7 @@ pub(crate) fn recover<S: Sink>(
             _ if headless.is_some() => {
                 format!("the segment file that goes on with event {} has no valid header", scan.next_sequence)
             }
+            _ if is_early => ends_early(scan.end, closed.map_or(0, |(_, closed_end)| closed_end)),
             _ if is_last => String::from("zeros stand where a frame was expected, and other bytes after them"),
             _ => format!(
                 "the segment ends with event {} but the next one begins with {}",
@@ -399,7 +442,7 @@ pub(crate) fn recover<S: Sink>(
                 scanned[at + 1].0.base
             ),
         };
-        let mut covered = asserted.is_some_and(|asserted| asserted > place);
+        let mut covered = asserted.max(closed) > Some(place);
         let mut epoch = scan.epoch;
         for (later, later_scan) in &scanned[at..] {
             let from = if later.base == found.base { scan.end } else { SEGMENT_HEADER_BYTES as u64 };

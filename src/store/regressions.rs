@@ -4,6 +4,7 @@ mod failures;
 mod gate;
 mod power_loss;
 mod rot;
+mod row_r10;
 mod waits;
 mod writers;
 

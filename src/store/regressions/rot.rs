@@ -5,7 +5,7 @@ use super::*;
 use crate::io::Entry;
 
 /// The files under a directory.
-fn files(disk: &SimStorage, directory: &Path) -> Vec<(std::path::PathBuf, u64)> {
+pub(super) fn files(disk: &SimStorage, directory: &Path) -> Vec<(std::path::PathBuf, u64)> {
     let mut all = Vec::new();
     for Entry { name, length, is_directory } in disk.list(directory).unwrap().unwrap() {
         let path = directory.join(name);
@@ -75,7 +75,7 @@ fn reference() -> SimStorage {
     disk
 }
 
-fn names(error: &Error, path: &Path) -> bool {
+pub(super) fn names(error: &Error, path: &Path) -> bool {
     let directory = path.parent().unwrap().join(path.file_stem().unwrap());
     // Damage to an index may be found as what it is derived from.
     error.to_string().contains(&directory.display().to_string())
@@ -132,4 +132,39 @@ fn every_rotten_byte_of_a_killed_store_is_found_or_cut_and_reported() {
             }
         }
     }
+}
+
+/// Guards: the newest segment of a cleanly closed store loses its end (zeroed, cut short, or put back to an older age), and the store opens
+/// without the events there, saying nothing. Found by row R10 (sectors and files, seed 0x5EED, step 28276).
+#[test]
+fn a_log_that_lost_its_end_after_a_clean_close_is_found() {
+    let disk = reference();
+    let newest = segment_path(5);
+    let whole = disk.contents(&newest).unwrap();
+    let index = newest.with_extension("idx");
+    let end = |disk: &SimStorage| open_sim(disk).watermarks().appended;
+    for length in (0..whole.len()).step_by(8) {
+        for zeros in [0, whole.len() - length] {
+            let cut = disk.crash_keep_all();
+            let file = cut.open_write(&newest).unwrap().unwrap();
+            file.set_length(length as u64).unwrap();
+            file.set_length((length + zeros) as u64).unwrap();
+            for read_only in [true, false] {
+                let error = Store::open(Path::new(AT), &StoreOptions { read_only, ..sim(&cut) }).unwrap_err();
+                assert!(names(&error, &newest), "{length} bytes left, {zeros} zeros: {error}");
+            }
+            // Who wants the log as it is now deletes the index, as the message says.
+            cut.remove(&index).unwrap();
+            assert!((5..=7).contains(&end(&cut)));
+        }
+    }
+    // An older age of it, with a clean close of its own at its end.
+    let later = disk.crash_keep_all();
+    let store = open_sim(&later);
+    append(&store, "a", b"later", Durability::Storage).unwrap();
+    store.close(SECOND).unwrap();
+    later.create(&newest).unwrap().write_at(&whole, 0).unwrap();
+    let error = Store::open(Path::new(AT), &sim(&later)).unwrap_err();
+    assert!(names(&error, &newest), "{error}");
+    assert_eq!(end(&disk), 7);
 }
