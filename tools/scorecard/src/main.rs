@@ -34,7 +34,9 @@ fn command(part: &Part, tier: usize) -> Command {
             filter
         }
         Place::Model(filter) => {
-            command.arg("--lib");
+            // A build of its own: the other one is not to be built anew for it.
+            let target = env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), PathBuf::from);
+            command.arg("--lib").arg("--target-dir").arg(target.join("models")).env("RUSTFLAGS", "--cfg shuttle");
             filter
         }
     };
