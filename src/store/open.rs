@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use crate::error::{Error, Result};
-use crate::event::{BufferPool, StoreId};
+use crate::event::{BufferPool, StoreId, TIME_US_MAX};
 use crate::format::segment::{SEGMENT_HEADER_BYTES, SegmentHeader, parse_segment_name, segment_name};
 use crate::format::{Malformed, StoreFile};
 use crate::io::latch::{Latch, LatchedFile};
@@ -223,7 +223,7 @@ fn write_store_file(storage: &dyn Storage, path: &Path, identity: &Identity) -> 
 fn make(storage: &dyn Storage, path: &Path, options: &StoreOptions) -> Result<Identity> {
     let identity = Identity {
         store_id: StoreId(time::random_bytes()),
-        created_us: options.clock.now_us().max(0),
+        created_us: options.clock.now_us().clamp(0, TIME_US_MAX),
         key_window: options.key_window,
     };
     write_store_file(storage, path, &identity)?;

@@ -11,7 +11,7 @@
 #include <sys/syscall.h>
 #include <time.h>
 
-enum { HONEST, FROZEN, JITTER, YEARS, BACKWARDS, EXTREMES, GARBAGE };
+enum { HONEST, FROZEN, JITTER, YEARS, BACKWARDS, EXTREMES, GARBAGE, END };
 
 static int mode;
 static uint64_t chance;
@@ -42,6 +42,7 @@ int clock_gettime(clockid_t clock, struct timespec *now) {
     case BACKWARDS: now->tv_sec -= call * 3600; break;
     case EXTREMES: now->tv_sec = extremes[any % (sizeof extremes / sizeof *extremes)]; break;
     case GARBAGE: now->tv_sec = (int64_t)next_random(); break;
+    case END: now->tv_sec = INT64_MAX; break;
     default: break;
     }
     if (now->tv_nsec < 0) {
@@ -127,6 +128,15 @@ static void read_all(void) {
 
 /* ---- doings ---- */
 
+/* The milliseconds that an id begins with. */
+static int64_t time_in_id(const uint8_t *id) {
+    int64_t time = 0;
+    for (int i = 0; i < 6; i++) {
+        time = time << 8 | id[i];
+    }
+    return time;
+}
+
 /* Appends n events in one call, as one of the kinds that there are, and checks what the receipts say. */
 static void append(size_t n, uint32_t durability) {
     batpak_append_t items[8];
@@ -144,6 +154,7 @@ static void append(size_t n, uint32_t durability) {
     CHECK_OK(batpak_store_append(store, items, n, &options, receipts, &error), error);
     for (size_t i = 0; i < n; i++) {
         CHECK(receipts[i].time_us >= newest_time);
+        CHECK_EQUAL(receipts[i].time_us / 1000, time_in_id(receipts[i].id));
         CHECK(receipts[i].sequence >= *acknowledged);
         newest_time = receipts[i].time_us;
         *acknowledged = receipts[i].sequence + 1;
