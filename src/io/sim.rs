@@ -292,6 +292,11 @@ impl SimStorage {
         self.state().faults.counts
     }
 
+    /// The kinds of the operations that were begun, by number.
+    pub fn history(&self) -> Vec<Operation> {
+        self.state().faults.history.clone()
+    }
+
     /// The failures that were planned and happened: kind, error number and path.
     pub fn failures(&self) -> Vec<(Operation, i32, PathBuf)> {
         self.state().failures.clone()

@@ -114,6 +114,8 @@ pub(super) struct Faults {
     current: Option<Operation>,
     pub(super) interruption: Option<(Operation, Interrupted)>,
     pub(super) counts: [u64; Operation::ALL.len()],
+    /// By number.
+    pub(super) history: Vec<Operation>,
 }
 
 impl Faults {
@@ -161,6 +163,7 @@ impl Faults {
         if operation.is_counted() {
             let number = self.operations;
             self.operations += 1;
+            self.history.push(operation);
             if self.crash_at.is_some_and(|(planned, _)| planned == number) {
                 self.crashed = true;
                 self.current = Some(operation);

@@ -158,7 +158,7 @@ impl Explorer {
                 if let Some(fault) = fault {
                     fault.plan(&disk);
                 }
-                let stop = random.below(probe.operations() + 1);
+                let stop = random_stop(&mut random, &probe);
                 if fault.is_none() || random.below(2) == 0 {
                     disk.crash_at(stop);
                 }
@@ -197,6 +197,22 @@ impl Explorer {
             (disk, model) = (judged.disk.crash_keep_all(), judged.model);
         }
     }
+}
+
+/// An operation of the run that the probe has made: any, or one of a kind that is chosen first, so that rare kinds are met too.
+fn random_stop(random: &mut Random, probe: &SimStorage) -> u64 {
+    if random.below(2) == 0 {
+        return random.below(probe.operations() + 1);
+    }
+    let history = probe.history();
+    let mut kinds: Vec<Operation> = Operation::ALL.into_iter().filter(|kind| history.contains(kind)).collect();
+    // Rarest first; that one twice as likely as any other.
+    kinds.sort_by_key(|kind| history.iter().filter(|of| *of == kind).count());
+    let chosen = random.below(kinds.len() as u64 + 1).saturating_sub(1) as usize;
+    let Some(&kind) = kinds.get(chosen) else { return 0 };
+    let of_kind: Vec<usize> = (0..history.len()).filter(|at| history[*at] == kind).collect();
+    // At it, or right after it.
+    of_kind[random.below(of_kind.len() as u64) as usize] as u64 + random.below(2)
 }
 
 /// All combinations of fates, one after the other: where a choice decides which others there are, as they come.

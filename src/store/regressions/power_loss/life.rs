@@ -410,22 +410,25 @@ impl Life<'_> {
         if there.is_empty() {
             return Ok(());
         }
-        let manner = if there.len() <= BATCH && manner == Manner::Continue { Manner::Stop } else { manner };
-        let is_whole = |done: usize| done == there.len().min(BATCH);
-        let done_first = match manner {
-            Manner::Rollback => 0,
-            // A batch of one event that is done leaves nothing to come again, and the worker would wait.
-            Manner::Retry | Manner::Fail if !is_whole(1) => 1,
-            _ => there.len().min(BATCH),
+        // A worker that is to get a second batch needs something to get: else it would wait.
+        let manner = match manner {
+            Manner::Continue if there.len() <= BATCH => Manner::Stop,
+            Manner::Retry | Manner::Fail if there.len() == 1 => Manner::Stop,
+            manner => manner,
         };
-        let manner = if is_whole(done_first) && manner != Manner::Continue { Manner::Stop } else { manner };
         let accepted = Arc::new(Mutex::new(Vec::new()));
         let of_handler = accepted.clone();
         let mut batches = 0;
         let handler = move |delivery: &Delivery<'_>| {
             batches += 1;
             let sequences: Vec<u64> = delivery.batch().iter().map(|event| event.sequence()).collect();
-            let done = if batches == 1 { done_first } else { sequences.len() };
+            // Its own length: where a read fails on the way a batch is shorter.
+            let done = match manner {
+                _ if batches > 1 => sequences.len(),
+                Manner::Stop | Manner::Continue => sequences.len(),
+                Manner::Retry | Manner::Fail => 1,
+                Manner::Rollback => 0,
+            };
             of_handler.lock().unwrap().extend_from_slice(&sequences[..done]);
             delivery.set_done(done).unwrap();
             match manner {

@@ -77,8 +77,9 @@ const FENCED: u64 = 10;
 /// Contents of keys are not those of serial numbers.
 const KEYED: u64 = 1 << 40;
 
+/// Long enough for heads of frames to lie across the units that writes are torn at.
 pub(super) fn entity(number: u64) -> String {
-    format!("e:{number}")
+    format!("entity-with-a-name-of-some-length:{number}")
 }
 
 /// A pattern of its own for each event, which ends anywhere.

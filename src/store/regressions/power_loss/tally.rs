@@ -141,7 +141,10 @@ pub(super) fn power_loss(disk: &SimStorage, choose: &mut dyn FnMut(&Change) -> F
         fate
     });
     for (operation, by) in kept {
-        notes.push((by, if operation > first_lost { Reordered } else { Kept }));
+        notes.push((by, Kept));
+        if operation > first_lost {
+            notes.push((by, Reordered));
+        }
     }
     (image, notes)
 }

@@ -104,7 +104,7 @@ fn random_step(random: &mut Random) -> Step {
         6 => random.below(7000) as usize,
         _ => random.below(20_000) as usize,
     };
-    match random.below(25) {
+    match random.below(26) {
         0 => Step::Sync,
         1 => Step::Reopen,
         2 | 3 => Step::Checkpoint,
@@ -124,17 +124,19 @@ fn random_step(random: &mut Random) -> Step {
         14 => open_fence(1 + random.below(2), bytes / 2),
         15 => Step::Decide { commit: (random.below(3) > 0).then_some(durability) },
         16..=18 => batch(2 + random.below(6), bytes / 4, durability),
+        19 => batch(4 + random.below(12), 0, durability),
         _ => one(bytes, durability),
     }
 }
 
 /// What small workloads are put together from.
-const ALPHABET: [Step; 18] = [
+const ALPHABET: [Step; 19] = [
     Step::Append { events: 1, bytes: 100, durability: Durable },
     Step::Append { events: 1, bytes: 700, durability: Process },
     Step::Append { events: 3, bytes: 300, durability: Durable },
     Step::Append { events: 2, bytes: 2500, durability: Process },
     Step::Append { events: 2, bytes: 7000, durability: Process },
+    Step::Append { events: 9, bytes: 0, durability: Process },
     Step::Append { events: 1, bytes: 9000, durability: Durable },
     Step::Fence { events: 2, bytes: 60, end: FenceEnd::Commit(Durable) },
     Step::Fence { events: 2, bytes: 60, end: FenceEnd::Commit(Process) },
@@ -159,7 +161,7 @@ pub(super) fn small_workload(number: u64, seed: u64) -> Vec<Step> {
     let number = number - letters;
     if number < letters * letters {
         // Not in the order of the alphabet: a short run sees some of everything.
-        let at = number * 115 % (letters * letters);
+        let at = number * 131 % (letters * letters);
         return vec![ALPHABET[(at / letters) as usize], ALPHABET[(at % letters) as usize]];
     }
     let mut random = Random::new(seed ^ number.wrapping_mul(0x9E37_79B9));
