@@ -24,5 +24,9 @@ pub mod ffi;
 #[path = "../tests/common/reliability.rs"]
 mod reliability;
 
+#[cfg(all(test, shuttle))]
+#[path = "../tests/models/mod.rs"]
+mod models;
+
 pub use error::{Error, Result};
 pub use store::{Durability, NewEvent, Receipt, Stats, Store, StoreOptions, Watermarks};

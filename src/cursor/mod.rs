@@ -91,9 +91,10 @@ impl Cursor {
             holder: AtomicUsize::new(NOBODY),
             interrupted: AtomicBool::new(false),
             closing: AtomicBool::new(false),
+            is_store_closing: AtomicBool::new(false),
         });
         let child: Weak<dyn Child> = Arc::downgrade(&shared) as Weak<dyn Child>;
-        store.register_child(child);
+        store.register_child(child)?;
         Ok(Cursor { shared })
     }
 
@@ -226,6 +227,8 @@ struct Shared {
     holder: AtomicUsize,
     interrupted: AtomicBool,
     closing: AtomicBool,
+    /// The store's close holds the consumer, or has held it; set before it tries to, never cleared.
+    is_store_closing: AtomicBool,
 }
 
 thread_local! {
@@ -244,7 +247,13 @@ impl Shared {
         let consumer = match self.consumer.try_lock() {
             Ok(consumer) => consumer,
             Err(TryLockError::WouldBlock) if self.is_closing() => return Err(self.closed()),
-            Err(TryLockError::WouldBlock) => return Err(Error::Concurrent { what: "cursor" }),
+            Err(TryLockError::WouldBlock) => {
+                fence(Ordering::SeqCst);
+                return Err(match self.is_store_closing.load(Ordering::Relaxed) {
+                    true => Error::Closed { what: "store" },
+                    false => Error::Concurrent { what: "cursor" },
+                });
+            }
             Err(TryLockError::Poisoned(_)) => {
                 return Err(Error::Internal { what: "cursor", message: "a call on it panicked".to_owned() });
             }
@@ -312,6 +321,9 @@ impl Child for Shared {
     }
 
     fn at_close(&self) {
+        // For a thread of the host's that finds the consumer taken: by no other of its own.
+        self.is_store_closing.store(true, Ordering::Relaxed);
+        fence(Ordering::SeqCst);
         if let Ok(mut consumer) = self.consumer.try_lock() {
             consumer.refresh();
         }

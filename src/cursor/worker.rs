@@ -220,7 +220,7 @@ impl Worker {
         let name = options.thread_name();
         let shared = Arc::new(Shared::new(store));
         let child: Weak<dyn Child> = Arc::downgrade(&shared) as Weak<dyn Child>;
-        store.register_child(child);
+        store.register_child(child)?;
         let seed = Seed { store: store.clone(), region, options, handler: Box::new(handler) };
         let of_thread = shared.clone();
         let thread = thread::Builder::new()
@@ -397,10 +397,8 @@ impl Child for Shared {
 
     fn at_close(&self) {}
 
-    /// For one that was started while the store closed.
-    fn release(&self) {
-        self.request_stop();
-    }
+    /// It has ended by now.
+    fn release(&self) {}
 
     fn is_live(&self) -> bool {
         !self.ending().is_over

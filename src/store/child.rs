@@ -1,6 +1,7 @@
 //! What a store knows of its cursors and workers: enough to close without waiting for any but a running handler.
 
 use std::cell::Cell;
+use std::sync::{Arc, Weak};
 
 use crate::sync::{Instant, thread_local};
 
@@ -24,6 +25,41 @@ pub(crate) trait Child: Send + Sync {
 pub(crate) enum ChildKind {
     Cursor,
     Worker,
+}
+
+/// The cursors and workers of a store.
+#[derive(Default)]
+pub(super) struct Children {
+    known: Vec<Weak<dyn Child>>,
+    /// A close has ended them and goes on: no more come.
+    is_ended: bool,
+}
+
+impl Children {
+    /// `false`: too late.
+    pub fn add(&mut self, child: Weak<dyn Child>) -> bool {
+        if !self.is_ended {
+            self.known.retain(|child| child.strong_count() > 0);
+            self.known.push(child);
+        }
+        !self.is_ended
+    }
+
+    pub fn all(&self) -> Vec<Arc<dyn Child>> {
+        self.known.iter().filter_map(Weak::upgrade).collect()
+    }
+
+    /// No more come after this, unless a worker has come after the others were waited for: then that one is to be waited for too.
+    /// Gives all there are, to be let go of without the lock.
+    pub fn end(&mut self) -> Vec<Arc<dyn Child>> {
+        let all = self.all();
+        self.is_ended = !all.iter().any(|child| child.kind() == ChildKind::Worker && child.is_live());
+        all
+    }
+
+    pub fn is_ended(&self) -> bool {
+        self.is_ended
+    }
 }
 
 thread_local! {

@@ -70,20 +70,30 @@ impl Store {
         if inner.closed.load(Ordering::Acquire) {
             return Ok(());
         }
-        let children = inner.children();
-        children.iter().for_each(|child| child.stop());
-        inner.signals.end_waits_of_handlers(true);
-        let handlers =
-            children.iter().filter(|child| child.kind() == ChildKind::Worker && !child.wait_idle(deadline)).count();
-        inner.signals.end_waits_of_handlers(false);
-        if handlers > 0 || turn.is_none() {
-            return Err(Error::Busy { handlers, waited_ms: started.elapsed().as_millis() as u64 });
-        }
+        let children = loop {
+            let children = inner.children();
+            children.iter().for_each(|child| child.stop());
+            inner.signals.end_waits_of_handlers(true);
+            let handlers =
+                children.iter().filter(|child| child.kind() == ChildKind::Worker && !child.wait_idle(deadline)).count();
+            inner.signals.end_waits_of_handlers(false);
+            if handlers > 0 || turn.is_none() {
+                return Err(Error::Busy { handlers, waited_ms: started.elapsed().as_millis() as u64 });
+            }
+            // A worker may have been started meanwhile: its handler is waited for like the others.
+            let (children, is_ended) = {
+                let mut known = inner.children.lock().unwrap_or_else(PoisonError::into_inner);
+                (known.end(), known.is_ended())
+            };
+            if is_ended {
+                break children;
+            }
+        };
         children.iter().for_each(|child| child.at_close());
         let result = if inner.options.read_only { Ok(()) } else { inner.close_log() };
         inner.closed.store(true, Ordering::Release);
         inner.signals.close();
-        inner.children().iter().for_each(|child| child.release());
+        children.iter().for_each(|child| child.release());
         inner.locks.lock().unwrap_or_else(PoisonError::into_inner).clear();
         result
     }

@@ -1,8 +1,9 @@
 //! Group commit: one write and one fdatasync for everything appended since the last, by whoever comes first.
 //!
 //! A lone writer writes and syncs at once. Writers that come while a sync is under way find their bytes in the buffer; the first of
-//! them to wake writes and syncs for all. `syncing` is true while one thread is at it; durable moves only here, after the syncs that
-//! cover it, oldest segment first.
+//! them to wake writes and syncs for all. `syncing` is set while one thread is at it; durable moves only here, after the syncs that
+//! cover it, oldest segment first. Visible follows it: who was told that an event is durable sees it, so nobody is told by a mark
+//! that the leader is in the midst of moving.
 
 use std::sync::PoisonError;
 
@@ -17,7 +18,8 @@ use super::watermark::Waited;
 
 #[derive(Debug, Default)]
 pub(crate) struct GroupCommit {
-    syncing: Mutex<bool>,
+    /// While one thread syncs: durable and its ticket as it found them.
+    syncing: Mutex<Option<(u64, u64)>>,
     done: Condvar,
 }
 
@@ -26,7 +28,7 @@ struct Leader<'a>(&'a GroupCommit);
 
 impl Drop for Leader<'_> {
     fn drop(&mut self) {
-        *self.0.syncing.lock().unwrap_or_else(PoisonError::into_inner) = false;
+        *self.0.syncing.lock().unwrap_or_else(PoisonError::into_inner) = None;
         self.0.done.notify_all();
     }
 }
@@ -85,11 +87,13 @@ impl Inner {
         let mut syncing = self.group.syncing.lock().unwrap_or_else(PoisonError::into_inner);
         loop {
             let marks = &self.marks;
-            if marks.durable.load(Ordering::Acquire) >= bound && marks.ticket.load(Ordering::Acquire) >= ticket {
+            let found = || (marks.durable.load(Ordering::Acquire), marks.ticket.load(Ordering::Acquire));
+            let (durable, settled) = syncing.unwrap_or_else(found);
+            if durable >= bound && settled >= ticket {
                 return Ok(Waited::Reached);
             }
             self.latch.check()?;
-            if *syncing {
+            if syncing.is_some() {
                 let Some(deadline) = deadline else {
                     syncing = self.group.done.wait(syncing).unwrap_or_else(PoisonError::into_inner);
                     continue;
@@ -101,7 +105,7 @@ impl Inner {
                 syncing = self.group.done.wait_timeout(syncing, left).unwrap_or_else(PoisonError::into_inner).0;
                 continue;
             }
-            *syncing = true;
+            *syncing = Some((durable, settled));
             drop(syncing);
             let leader = Leader(&self.group);
             let result = self.sync_once(extent);

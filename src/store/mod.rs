@@ -59,6 +59,7 @@ use crate::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use crate::sync::{Instant, Mutex, RwLock};
 
 use append::Appender;
+use child::Children;
 use close::Closing;
 use commit::GroupCommit;
 use helper::Helper;
@@ -162,7 +163,7 @@ struct Inner {
     /// A PROCESS append happened: segments are mapped from now on.
     mapped: AtomicBool,
     pool: BufferPool,
-    children: Mutex<Vec<Weak<dyn Child>>>,
+    children: Mutex<Children>,
     /// Whether the entry of the directory of checkpoints is durable: not known before somebody needs it.
     cursors_entry: Mutex<Option<Result<()>>>,
     seals: AtomicU64,
@@ -224,7 +225,7 @@ impl Inner {
     }
 
     fn children(&self) -> Vec<Arc<dyn Child>> {
-        self.children.lock().unwrap_or_else(PoisonError::into_inner).iter().filter_map(Weak::upgrade).collect()
+        self.children.lock().unwrap_or_else(PoisonError::into_inner).all()
     }
 }
 
@@ -364,11 +365,12 @@ impl Store {
         self.inner.signals.new_signal()
     }
 
-    /// Makes a cursor or worker known to close.
-    pub(crate) fn register_child(&self, child: Weak<dyn Child>) {
-        let mut children = self.inner.children.lock().unwrap_or_else(PoisonError::into_inner);
-        children.retain(|child| child.strong_count() > 0);
-        children.push(child);
+    /// Makes a cursor or worker known to close. [`Error::Closed`] when it is too late for that: nobody would end it.
+    pub(crate) fn register_child(&self, child: Weak<dyn Child>) -> Result<()> {
+        match self.inner.children.lock().unwrap_or_else(PoisonError::into_inner).add(child) {
+            true => Ok(()),
+            false => Err(Error::Closed { what: "store" }),
+        }
     }
 
     /// This thread runs a handler of this store while the scope lives.

@@ -149,8 +149,11 @@ impl SignalBoard {
             condition.notify_one();
         }
         if let Some((bound, inner)) = sync {
-            if let Some(inner) = inner.upgrade() {
-                inner.sync_in_background(bound);
+            match inner.upgrade() {
+                // Who asked for more than `bound` is to ask again, and may have cleared the descriptor since this was synced.
+                Some(inner) if inner.is_durable(bound) => waits.signal_durable(),
+                Some(inner) => inner.helper.sync(&inner),
+                None => {}
             }
         }
     }

@@ -149,7 +149,11 @@ impl Timer {
             }
             if let Some(Instant(until)) = until {
                 CLOCK.set(CLOCK.get().max(until));
-                condition.notify_all();
+                // It may be about to wait.
+                while !of_thread.load(real::Ordering::SeqCst) {
+                    condition.notify_all();
+                    shuttle::thread::yield_now();
+                }
             }
         });
         Timer(is_over)
