@@ -189,3 +189,36 @@ fn a_full_disk_is_named_and_leaves_the_checkpoint_whole() {
     let cursor = Cursor::open(&store, region(), &with_checkpoint("c")).unwrap();
     assert_eq!(drain(&cursor), [2, 3]);
 }
+
+/// The bug: a kill between renaming a checkpoint and syncing its name leaves a position that the next life resumes at and takes for
+/// saved, so that its checkpoint there is acknowledged without a sync; a power loss then takes it back. Found by R19.
+#[test]
+fn a_position_that_was_resumed_and_acknowledged_survives_a_power_loss() {
+    let begin = |disk: &SimStorage| {
+        let store = open_store(disk);
+        (0..4).for_each(|_| append(&store, "wanted"));
+        let cursor = durable_cursor(&store, "c");
+        poll(&cursor, 1);
+        cursor.checkpoint().unwrap();
+        poll(&cursor, 1);
+        (store, cursor)
+    };
+    let counting = SimStorage::new(7);
+    let (_store, cursor) = begin(&counting);
+    let first = counting.operations();
+    cursor.checkpoint().unwrap();
+    for operation in first..counting.operations() {
+        let disk = SimStorage::new(7);
+        let (_store, cursor) = begin(&disk);
+        disk.crash_at(operation);
+        let _ = cursor.checkpoint();
+        let killed = disk.crash_keep_all();
+        let store = open_store(&killed);
+        let cursor = durable_cursor(&store, "c");
+        let resumed = cursor.position().unwrap().next_sequence;
+        cursor.checkpoint().unwrap();
+        let store = open_store(&killed.crash_with(&mut |_| Fate::Lost));
+        let found = durable_cursor(&store, "c").position().unwrap().next_sequence;
+        assert_eq!(found, resumed, "stopped at operation {}", operation - first);
+    }
+}
