@@ -5,6 +5,7 @@ mod checkpoints;
 mod crashes;
 mod cursors;
 mod gaps;
+mod model;
 mod waiting;
 
 use std::path::Path;

@@ -295,7 +295,7 @@ struct Ending {
 }
 
 #[derive(Debug)]
-struct Shared {
+pub(super) struct Shared {
     signal: Arc<Signal>,
     stop: AtomicBool,
     ending: Mutex<Ending>,
@@ -305,7 +305,7 @@ struct Shared {
 }
 
 impl Shared {
-    fn new(store: &Store) -> Shared {
+    pub(super) fn new(store: &Store) -> Shared {
         Shared {
             signal: store.new_signal(),
             stop: AtomicBool::new(false),
@@ -412,11 +412,11 @@ impl Child for Shared {
 // ---- the thread --------------------------------------------------------------------------------------------------
 
 /// What a thread is started with.
-struct Seed {
-    store: Store,
-    region: Region,
-    options: WorkerOptions,
-    handler: Box<dyn Handler>,
+pub(super) struct Seed {
+    pub(super) store: Store,
+    pub(super) region: Region,
+    pub(super) options: WorkerOptions,
+    pub(super) handler: Box<dyn Handler>,
 }
 
 thread_local! {
@@ -454,7 +454,7 @@ fn supervise(shared: &Arc<Shared>, seed: Seed) {
 }
 
 /// What a round leads to: the next one, or the worker's result.
-type Round = ControlFlow<Result<()>>;
+pub(super) type Round = ControlFlow<Result<()>>;
 
 const NEXT_ROUND: Round = ControlFlow::Continue(());
 
@@ -463,7 +463,7 @@ fn end_with(error: Error) -> Round {
 }
 
 /// The worker without its thread. Fields drop in order: the handler first, the store last.
-struct Supervisor {
+pub(super) struct Supervisor {
     handler: Box<dyn Handler>,
     options: WorkerOptions,
     consumer: Consumer,
@@ -480,7 +480,7 @@ struct Supervisor {
 }
 
 impl Supervisor {
-    fn open(shared: Arc<Shared>, seed: Seed) -> Result<Supervisor> {
+    pub(super) fn open(shared: Arc<Shared>, seed: Seed) -> Result<Supervisor> {
         let Seed { store, region, options, handler } = seed;
         let consumer = Consumer::open(&store, &region, options.checkpoint_id.as_deref(), shared.signal.clone())?
             .with_gaps(options.gap_capacity);
@@ -499,7 +499,7 @@ impl Supervisor {
     }
 
     /// One round.
-    fn tick(&mut self) -> Round {
+    pub(super) fn tick(&mut self) -> Round {
         if self.shared.is_stopping() {
             return self.leave();
         }

@@ -330,7 +330,7 @@ impl Fence {
 
     /// As if its time were over.
     #[cfg(test)]
-    pub(super) fn expire_now(&self) {
+    pub(crate) fn expire_now(&self) {
         if let Some(appender) = &mut *self.store.inner.lock_appender() {
             if let Ok(fence) = appender.fences.get(&self.key) {
                 fence.deadline = Instant::now();

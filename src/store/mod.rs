@@ -18,8 +18,6 @@ mod gap;
 mod helper;
 mod import;
 mod keys;
-#[cfg(test)]
-mod model;
 mod open;
 mod options;
 mod read;
