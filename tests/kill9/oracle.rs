@@ -1,17 +1,18 @@
 //! What must be true of one store after every kill, from what its victims said before they died.
 //!
 //! `seen` only grows: an event that was read once is there, the same, for as long as the store is. Events that a life added are
-//! held against its intents, in the order in which the log has them; then its acknowledgements are held against the events.
+//! held against its intents, in the order in which the log has them; then its acknowledgements are held against the events. Where the
+//! log has no event to show, it must say that one was cancelled, and for good.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::hash::{DefaultHasher, Hash, Hasher};
 
-use batpak::Store;
 use batpak::cursor::{Cursor, CursorOptions, PollTimeout, Polled, checkpoint};
 use batpak::error::Error;
 use batpak::event::{Event, Region};
+use batpak::{NewEvent, Receipt, Store};
 
-use crate::victim::{Content, Name, Record, Told};
+use crate::victim::{Content, FENCING, KEYING, Name, Random, Record, Told};
 
 /// The consumers, by the number that the victim has for them.
 pub const CONSUMERS: [&str; 2] = ["cursor", "worker"];
@@ -34,6 +35,39 @@ struct Intent {
     count: u32,
     bound: u32,
     seed: u64,
+    /// Of the life, from 1; 0 for none.
+    fence: u32,
+}
+
+impl Intent {
+    fn content(&self, name: Name) -> Content {
+        Content::of(self.seed, self.bound, name)
+    }
+
+    fn is_keyed(&self, name: Name) -> bool {
+        name.thread == KEYING && self.seed & 1 == 1
+    }
+}
+
+/// A fence of the life in hand.
+#[derive(Debug, Clone, Copy, Default)]
+struct Fence {
+    announced: u32,
+    seen: u32,
+    committing: bool,
+    committed: bool,
+    cancelling: bool,
+}
+
+/// Sequences that a consumer was led past.
+#[derive(Debug, Clone, Copy)]
+struct Stride {
+    consumer: usize,
+    /// The first due, in the alternative where a checkpoint may say one of two.
+    due: (u64, u64),
+    first: u64,
+    last: u64,
+    count: u32,
 }
 
 /// A consumer's position as far as it is known: the last that was saved, and the one that was to be saved when the
@@ -56,6 +90,10 @@ pub struct UnderWay {
     pub rotating: bool,
     /// A call of `batpak_cursor_checkpoint`.
     pub saving: bool,
+    /// A commit of a fence.
+    pub fencing: bool,
+    /// A worker between its handler's answer and the next batch.
+    pub acknowledging: bool,
 }
 
 #[derive(Debug, Default)]
@@ -69,7 +107,14 @@ pub struct Oracle {
     pub invented: u64,
     /// Everything else that is wrong, and the first of those.
     pub wrong: Vec<String>,
-    seen: Vec<Seen>,
+    /// `None`: cancelled.
+    seen: Vec<Option<Seen>>,
+    fences: HashMap<u32, Fence>,
+    strides: Vec<Stride>,
+    /// Some of the keyed events of all lives.
+    keyed: Vec<(u64, Name, Intent)>,
+    pub retried: u64,
+    pub cancelled: u64,
     heads: HashMap<String, (u64, u64)>,
     /// Calls of each thread, of the life in hand.
     calls: HashMap<u32, u32>,
@@ -106,6 +151,8 @@ impl Oracle {
         self.calls.clear();
         self.intents.clear();
         self.acks.clear();
+        self.fences.clear();
+        self.strides.clear();
         self.in_flight.clear();
         self.since_big = None;
     }
@@ -133,11 +180,20 @@ impl Oracle {
             Told::Saving => {
                 self.consumers[record.number as usize].saving = Some(record.sequence);
                 self.under_way.saving |= record.number == 0;
+                self.under_way.acknowledging |= record.number == 1;
             }
             Told::Saved => {
                 let consumer = &mut self.consumers[record.number as usize];
                 consumer.saved = Some(record.sequence);
                 self.under_way.saving &= record.number != 0;
+                self.under_way.acknowledging &= record.number != 1;
+            }
+            Told::Committing | Told::Committed | Told::Cancelling => {
+                let fence = self.fences.entry(record.number + 1).or_default();
+                fence.committing |= record.told == Told::Committing;
+                fence.committed |= record.told == Told::Committed;
+                fence.cancelling |= record.told == Told::Cancelling;
+                self.under_way.fencing = record.told == Told::Committing;
             }
             Told::Child => {}
         }
@@ -147,7 +203,11 @@ impl Oracle {
     }
 
     fn hear_intent(&mut self, record: &Record) {
-        let intent = Intent { count: record.count, bound: record.bound, seed: record.value };
+        let fence = record.sequence as u32;
+        let intent = Intent { count: record.count, bound: record.bound, seed: record.value, fence };
+        if fence > 0 {
+            self.fences.entry(fence).or_default().announced += record.count;
+        }
         self.intents.insert((record.thread, record.number), intent);
         self.in_flight.insert(record.thread, record.count);
         if record.count <= BIG_ITEMS {
@@ -164,19 +224,34 @@ impl Oracle {
     /// A consumer goes on right after what it had, and starts where its checkpoint says.
     fn hear_delivered(&mut self, record: &Record) {
         let consumer = &mut self.consumers[record.number as usize];
-        let before = record.sequence.checked_sub(1);
-        let is_next = match consumer.delivered {
-            Some(last) => before == Some(last),
-            None => before == consumer.saved || before == consumer.saving,
+        let after = |position: Option<u64>| position.map_or(0, |position| position + 1);
+        let due = match consumer.delivered {
+            Some(last) => (last + 1, last + 1),
+            None => (after(consumer.saved), consumer.saving.map_or(after(consumer.saved), |saving| saving + 1)),
         };
-        let had = *consumer;
-        if consumer.delivered.is_none() {
-            (consumer.saved, consumer.saving) = (before, None);
+        if consumer.delivered.is_none() && due.0 != due.1 && record.sequence >= due.0.max(due.1) {
+            // It had saved what it was saving, or what it was given starts with what was cancelled: held against the log later.
+            consumer.saved = consumer.saving;
         }
-        consumer.delivered = Some(record.sequence + u64::from(record.count) - 1);
-        if !is_next {
-            let id = CONSUMERS[record.number as usize];
-            self.complain(format!("{id} was given {} after {had:?}", record.sequence));
+        consumer.saving = None;
+        consumer.delivered = Some(record.value);
+        let consumer = record.number as usize;
+        let (first, last, count) = (record.sequence, record.value, record.count);
+        self.strides.push(Stride { consumer, due, first, last, count });
+    }
+
+    /// What consumers were led past was cancelled.
+    fn check_strides(&mut self) {
+        for stride in std::mem::take(&mut self.strides) {
+            let events = |from: u64, to: u64| {
+                let range = from.min(to) as usize..to as usize;
+                self.seen.get(range).map(|seen| seen.iter().flatten().count() as u64)
+            };
+            let is_next = |due: u64| due <= stride.first && events(due, stride.first) == Some(0);
+            let is_whole = events(stride.first, stride.last + 1) == Some(stride.count.into());
+            if !(is_next(stride.due.0) || is_next(stride.due.1)) || !is_whole {
+                self.complain(format!("{}: {stride:?} is not what was due", CONSUMERS[stride.consumer]));
+            }
         }
     }
 
@@ -185,7 +260,9 @@ impl Oracle {
     /// Holds the store against everything said.
     pub fn check(&mut self, store: &Store) {
         self.check_log(store);
+        self.check_fences();
         self.check_acknowledged();
+        self.check_strides();
         for number in 0..CONSUMERS.len() {
             self.check_consumer(store, number);
         }
@@ -193,19 +270,28 @@ impl Oracle {
 
     fn check_log(&mut self, store: &Store) {
         let mut count = 0;
+        let visible = store.watermarks().visible;
+        let cancelled: BTreeSet<u64> = match store.cancelled(0, visible) {
+            Ok(ranges) => ranges.into_iter().flat_map(|(start, end)| start..end).collect(),
+            Err(error) => return self.complain(format!("the cancelled ranges: {error}")),
+        };
         // The event before, when it is new, and how many its call has.
         let mut before: Option<(Name, u32)> = None;
         let read_all = read(store, None, |event| {
+            count = self.pass_cancelled(&cancelled, count, event.sequence());
             if event.sequence() != count {
                 self.complain(format!("event {} stands where {count} is due", event.sequence()));
             }
-            count += 1;
+            if cancelled.contains(&event.sequence()) {
+                self.invent(format!("event {} is cancelled and delivered", event.sequence()));
+            }
+            count = event.sequence() + 1;
             let Some(found) = see(event) else {
                 self.invent(format!("event {}: a payload that nobody wrote", event.sequence()));
                 return;
             };
             match self.seen.get(event.sequence() as usize) {
-                Some(was) if *was == found => {}
+                Some(Some(was)) if *was == found => {}
                 Some(was) => {
                     let was = *was;
                     self.complain(format!("event {} was {was:?} and is {found:?}", event.sequence()));
@@ -215,6 +301,10 @@ impl Oracle {
         });
         if let Err(error) = read_all {
             self.complain(format!("after {count} events: {error}"));
+        }
+        let count = self.pass_cancelled(&cancelled, count, visible);
+        if count != visible {
+            self.complain(format!("the log ends at {count}, and says {visible}"));
         }
         if let Some((name, of)) = before {
             if name.item + 1 < of {
@@ -226,16 +316,93 @@ impl Oracle {
         }
     }
 
+    /// Steps over cancelled sequences, at most to `end`.
+    fn pass_cancelled(&mut self, cancelled: &BTreeSet<u64>, mut at: u64, end: u64) -> u64 {
+        while at < end && cancelled.contains(&at) {
+            match self.seen.get(at as usize) {
+                Some(None) => {}
+                Some(Some(was)) => {
+                    let was = *was;
+                    self.lose(format!("event {at} was cancelled after it was seen: {was:?}"));
+                }
+                None => {
+                    self.seen.push(None);
+                    self.cancelled += 1;
+                }
+            }
+            at += 1;
+        }
+        at
+    }
+
+    /// A committed fence is there whole, one that was being committed whole or not at all, any other not at all.
+    fn check_fences(&mut self) {
+        let fences: Vec<(u32, Fence)> = self.fences.iter().map(|(number, fence)| (*number, *fence)).collect();
+        for (number, fence) in fences {
+            let (none, all) = (fence.seen == 0, fence.seen == fence.announced);
+            match (fence.committed, fence.committing) {
+                (true, _) if !all => self.lose(format!("fence {number} was committed: {fence:?}")),
+                (false, true) if !none && !all => self.complain(format!("half of fence {number}: {fence:?}")),
+                (false, false) if !none => self.invent(format!("fence {number} was not committed: {fence:?}")),
+                _ => {}
+            }
+        }
+    }
+
+    /// Appends again, as somebody who never heard the answer: the answers are the first ones, and nothing is appended.
+    pub fn retry_keyed(&mut self, store: &Store, random: &mut Random) {
+        let before = store.watermarks().appended;
+        for _ in 0..self.keyed.len().min(10) {
+            let (sequence, name, intent) = self.keyed[random.below(self.keyed.len() as u64) as usize];
+            let (content, key) = (intent.content(name), name.bytes());
+            let mut receipts = [Receipt::default()];
+            let event = |kind: u16| NewEvent {
+                entity: content.entity.as_bytes(),
+                scope: content.scope.as_bytes(),
+                kind: u32::from(kind),
+                payload: &content.payload,
+                key: &key,
+                ..NewEvent::default()
+            };
+            match store.append(&[event(content.kind)], None, &mut receipts) {
+                Ok(()) => {
+                    let [receipt] = receipts;
+                    let found = Some((receipt.sequence, receipt.id.0, receipt.clock));
+                    let was = self.seen[sequence as usize].map(|was| (sequence, was.id, was.clock));
+                    if found != was || !receipt.duplicate {
+                        self.invent(format!("{name:?}, tried again: {receipt:?}, not {was:?}"));
+                    }
+                }
+                Err(error) => self.complain(format!("{name:?}, tried again: {error}")),
+            }
+            let other = store.append(&[event(content.kind ^ 1)], None, &mut receipts);
+            if !matches!(&other, Err(error) if is_conflict(error)) {
+                self.complain(format!("{name:?}, with another kind: {other:?}"));
+            }
+            self.retried += 1;
+        }
+        let after = store.watermarks().appended;
+        if after != before {
+            self.invent(format!("keyed appends, tried again, have appended {before}..{after}"));
+        }
+    }
+
     fn check_new(&mut self, event: Event<'_>, found: Seen, before: &mut Option<(Name, u32)>) {
         let (sequence, name) = (event.sequence(), found.name);
-        let last = self.seen.last().copied();
-        self.seen.push(found);
+        let last = self.seen.iter().rev().flatten().next().copied();
+        self.seen.push(Some(found));
         let intent = self.intents.get(&(name.thread, name.call)).copied();
         let Some(intent) = intent.filter(|intent| name.life == self.life && name.item < intent.count) else {
             self.invent(format!("event {sequence}, {name:?}, was not announced in life {}", self.life));
             return;
         };
-        let content = Content::of(intent.seed, intent.bound, name);
+        if let Some(fence) = self.fences.get_mut(&intent.fence).filter(|_| intent.fence > 0) {
+            fence.seen += 1;
+        }
+        if intent.is_keyed(name) && self.keyed.len() < 4000 {
+            self.keyed.push((sequence, name, intent));
+        }
+        let content = intent.content(name);
         let is_same = event.payload() == content.payload
             && event.entity() == content.entity
             && event.scope() == content.scope
@@ -251,7 +418,8 @@ impl Oracle {
             }
             _ => {
                 let due = *self.calls.get(&name.thread).unwrap_or(&0);
-                if name.item != 0 || name.call != due {
+                // Calls under a fence may be cancelled.
+                if name.item != 0 || (name.call != due && (name.thread != FENCING || name.call < due)) {
                     self.complain(format!("event {sequence}, {name:?}, stands where call {due} of its thread is due"));
                 }
                 self.calls.insert(name.thread, name.call + 1);
@@ -272,8 +440,13 @@ impl Oracle {
 
     fn check_acknowledged(&mut self) {
         for (sequence, name, id, clock) in std::mem::take(&mut self.acks) {
+            let fence = self.intents.get(&(name.thread, name.call)).map_or(0, |intent| intent.fence);
+            if fence > 0 && self.fences.get(&fence).is_none_or(|fence| fence.seen == 0) {
+                // Nothing was promised before the commit; that one is held against the log as a whole.
+                continue;
+            }
             self.acknowledged += 1;
-            let found = self.seen.get(sequence as usize).copied();
+            let found = self.seen.get(sequence as usize).copied().flatten();
             if found.map(|found| (found.name, found.id, found.clock)) != Some((name, id, clock)) {
                 self.lose(format!("acknowledged: {name:?} as event {sequence}, clock {clock}; there is {found:?}"));
             }
@@ -296,6 +469,9 @@ impl Oracle {
         }
         let mut next = position.map_or(0, |position| position + 1);
         let resumed = read(store, Some(id), |event| {
+            while event.sequence() > next && self.seen.get(next as usize) == Some(&None) {
+                next += 1;
+            }
             if event.sequence() != next {
                 self.complain(format!("{id}: resumed at {position:?}, given {} for {next}", event.sequence()));
             }
@@ -304,10 +480,20 @@ impl Oracle {
         if let Err(error) = resumed {
             self.complain(format!("{id}: {error}"));
         }
+        while self.seen.get(next as usize) == Some(&None) {
+            next += 1;
+        }
         if next != self.seen.len() as u64 {
             self.complain(format!("{id}: resumed at {position:?}, the last was {next} of {}", self.seen.len()));
         }
         self.consumers[number] = Consumer { saved: position, saving: None, delivered: None };
+    }
+}
+
+fn is_conflict(error: &Error) -> bool {
+    match error {
+        Error::BatchItem { source, .. } => is_conflict(source),
+        error => matches!(error, Error::IdempotencyConflict { .. }),
     }
 }
 

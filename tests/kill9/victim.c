@@ -14,13 +14,17 @@
 
 enum {
     OPENING = 1, OPENED, CLOSING, CLOSED,
-    INTENT,       /* number: of the call; count, bound and value: of items, of payload bytes, the seed of the contents */
+    INTENT,       /* number: of the call; count, bound and value: of items, of payload bytes, the seed of the contents;
+                     sequence: of the fence that it is under, from 1, or 0 */
     ACKNOWLEDGED, /* number: of the call; count: of the item; sequence, clock and id: of its receipt */
     RETURNED,     /* number: of the call, acknowledged whole */
-    DELIVERED,    /* number: of the consumer; sequence and count: the first event and how many */
+    DELIVERED,    /* number: of the consumer; sequence, value and count: the first event, the last one and how many */
     SAVING,       /* number: of the consumer; sequence: the position that is about to be saved */
     SAVED,        /* the same, saved */
-    CHILD         /* the forked child lives; value: its process */
+    CHILD,        /* the forked child lives; value: its process */
+    COMMITTING,   /* number: of the fence of this life that is about to be committed */
+    COMMITTED,    /* the same, committed */
+    CANCELLING    /* number: of the fence that is about to be cancelled */
 };
 
 struct record {
@@ -31,7 +35,7 @@ struct record {
     uint64_t reserved;
 };
 
-enum { RECORDS_MAX = 4096 / sizeof(struct record), WRITERS = 2, ITEMS_MAX = 1400, PAYLOAD_MAX = 24 << 10,
+enum { RECORDS_MAX = 4096 / sizeof(struct record), WRITERS = 3, KEYING = 1, FENCING = 2, ITEMS_MAX = 1400, PAYLOAD_MAX = 24 << 10,
        ITEM_PAYLOAD_MAX = 4 << 10 };
 _Static_assert(sizeof(struct record) == 80, "the parent reads records of 80 bytes");
 _Static_assert(PIPE_BUF >= 4096, "a pipe takes 4096 bytes whole");
@@ -58,6 +62,7 @@ static uint64_t next(uint64_t *state) {
 /* What a writer appends: one item's texts and payload, one after the other. */
 struct content {
     char entity[16], scope[8];
+    uint32_t key[4];
     uint8_t *payload;
 };
 
@@ -70,7 +75,9 @@ static void fill(struct content *content, batpak_append_t *item, uint64_t seed, 
     uint64_t chosen = next(&state);
     uint32_t names[4] = {life, thread, call, at};
     size_t length = sizeof names + (size_t)((chosen >> 32) % bound);
-    snprintf(content->entity, sizeof content->entity, "e:%u", (unsigned)(chosen & 1 ? chosen >> 1 & 7 : chosen >> 1 & 511));
+    /* A fence owns its entities: they are no other writer's. */
+    snprintf(content->entity, sizeof content->entity, "%c:%u", thread == FENCING ? 'f' : 'e',
+             (unsigned)(chosen & 1 ? chosen >> 1 & 7 : chosen >> 1 & 511));
     snprintf(content->scope, sizeof content->scope, "s%u", (unsigned)(chosen >> 10 & 3));
     memcpy(content->payload, names, sizeof names);
     for (size_t i = sizeof names; i < length; i += 8) {
@@ -83,6 +90,11 @@ static void fill(struct content *content, batpak_append_t *item, uint64_t seed, 
     item->kind = 0x1000 | (uint32_t)(chosen >> 12 & 0xff);
     item->payload = content->payload;
     item->payload_len = length;
+    if (thread == KEYING && seed & 1) {
+        memcpy(content->key, names, sizeof names);
+        item->key = content->key;
+        item->key_len = sizeof content->key;
+    }
 }
 
 /* ---- writers -------------------------------------------------------------------------------------------------------- */
@@ -90,7 +102,7 @@ static void fill(struct content *content, batpak_append_t *item, uint64_t seed, 
 struct writer {
     batpak_store_t *store;
     uint64_t state;
-    uint32_t thread, call, calls, big;
+    uint32_t thread, call, calls, big, fence;
     struct content contents[ITEMS_MAX];
     batpak_append_t items[ITEMS_MAX];
     batpak_receipt_t receipts[ITEMS_MAX];
@@ -113,6 +125,12 @@ static void acknowledge(const struct writer *writer, uint32_t count) {
     say((struct record){.type = RETURNED, .thread = writer->thread, .number = writer->call});
 }
 
+static void announce(const struct writer *writer, uint32_t count, uint32_t bound, uint32_t durability, uint64_t seed,
+                     uint32_t fence) {
+    say((struct record){.type = INTENT, .thread = writer->thread, .number = writer->call, .count = count, .bound = bound,
+                        .durability = durability, .value = seed, .sequence = fence});
+}
+
 static void append_call(struct writer *writer) {
     uint64_t chosen = next(&writer->state), seed = next(&writer->state);
     uint32_t roll = chosen % 32, count = 1, bound = 400;
@@ -130,15 +148,50 @@ static void append_call(struct writer *writer) {
     }
     batpak_append_options_t options = durably(durability);
     batpak_error_t *own = NULL;
-    say((struct record){.type = INTENT, .thread = writer->thread, .number = writer->call, .count = count, .bound = bound,
-                        .durability = durability, .value = seed});
+    announce(writer, count, bound, durability, seed, 0);
     CHECK_OK(batpak_store_append(writer->store, writer->items, count, &options, writer->receipts, &own), own);
     acknowledge(writer, count);
     writer->call++;
 }
 
+/* A few appends under a fence, and its end. */
+static void fence_call(struct writer *writer) {
+    uint64_t chosen = next(&writer->state);
+    batpak_fence_options_t options = {.struct_size = sizeof options, .timeout_ms = 3600000};
+    batpak_fence_t *fence = NULL;
+    batpak_error_t *own = NULL;
+    uint32_t number = writer->fence++, calls = 1 + chosen % 4;
+    CHECK_OK(batpak_fence_begin(writer->store, &options, &fence, &own), own);
+    for (uint32_t i = 0; i < calls; i++, writer->call++) {
+        uint64_t seed = next(&writer->state);
+        uint32_t count = 1 + seed % 3;
+        for (uint32_t at = 0; at < count; at++) {
+            fill(&writer->contents[at], &writer->items[at], seed, writer->thread, writer->call, at, 400);
+        }
+        announce(writer, count, 400, 0, seed, number + 1);
+        CHECK_OK(batpak_fence_append(fence, writer->items, count, NULL, writer->receipts, &own), own);
+        acknowledge(writer, count);
+    }
+    if (chosen >> 8 & 3) {
+        say((struct record){.type = COMMITTING, .thread = writer->thread, .number = number});
+        uint32_t durability = chosen >> 10 & 1 ? BATPAK_DURABILITY_PROCESS : BATPAK_DURABILITY_STORAGE;
+        CHECK_OK(batpak_fence_commit(fence, durability, &own), own);
+        say((struct record){.type = COMMITTED, .thread = writer->thread, .number = number});
+    } else {
+        say((struct record){.type = CANCELLING, .thread = writer->thread, .number = number});
+        CHECK_OK(batpak_fence_cancel(fence, &own), own);
+    }
+    batpak_fence_free(fence);
+}
+
 static void *write_session(void *argument) {
     struct writer *writer = argument;
+    for (uint32_t i = 0; writer->thread == FENCING && i < writer->calls; i++) {
+        fence_call(writer);
+    }
+    if (writer->thread == FENCING) {
+        return NULL;
+    }
     for (uint32_t i = 0; i < writer->calls; i++) {
         append_call(writer);
     }
@@ -154,7 +207,8 @@ static const char *const consumer_ids[CONSUMERS] = {"cursor", "worker"};
 static uint64_t delivered[CONSUMERS];
 
 static void say_delivered(uint32_t consumer, const batpak_event_t *events, size_t n) {
-    say((struct record){.type = DELIVERED, .number = consumer, .sequence = events->sequence, .count = (uint32_t)n});
+    say((struct record){.type = DELIVERED, .number = consumer, .sequence = events->sequence, .count = (uint32_t)n,
+                        .value = events[n - 1].sequence});
     delivered[consumer] = events[n - 1].sequence;
 }
 
@@ -225,6 +279,7 @@ static void run_session(const char *dir, uint64_t *state, int is_short) {
     for (int i = 0; i < WRITERS; i++) {
         writers[i].store = store;
         writers[i].calls = is_short ? 1 + next(state) % 6 : 20 + next(state) % 200;
+        writers[i].calls /= i == FENCING ? 3 : 1;
         threads[i] = start_thread(write_session, &writers[i]);
     }
     for (int i = 0; i < WRITERS; i++) {

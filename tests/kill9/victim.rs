@@ -69,6 +69,9 @@ pub enum Told {
     Saving,
     Saved,
     Child,
+    Committing,
+    Committed,
+    Cancelling,
 }
 
 /// `struct record` of the victim.
@@ -90,7 +93,7 @@ const RECORD_BYTES: usize = 80;
 
 impl Record {
     fn decode(bytes: &[u8]) -> Record {
-        const ALL: [Told; 11] = [
+        const ALL: [Told; 14] = [
             Told::Opening,
             Told::Opened,
             Told::Closing,
@@ -102,6 +105,9 @@ impl Record {
             Told::Saving,
             Told::Saved,
             Told::Child,
+            Told::Committing,
+            Told::Committed,
+            Told::Cancelling,
         ];
         let u32_at = |at: usize| u32::from_le_bytes(bytes[at..at + 4].try_into().expect("4 bytes"));
         let u64_at = |at: usize| u64::from_le_bytes(bytes[at..at + 8].try_into().expect("8 bytes"));
@@ -222,6 +228,10 @@ impl Random {
     }
 }
 
+/// The writers, by thread, that use keys and fences.
+pub const KEYING: u32 = 1;
+pub const FENCING: u32 = 2;
+
 /// Who appended an event: it stands at the start of its payload.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Name {
@@ -235,6 +245,15 @@ impl Name {
     pub fn of_payload(payload: &[u8]) -> Option<Name> {
         let word = |at: usize| payload.get(at..at + 4).map(|bytes| u32::from_le_bytes(bytes.try_into().expect("4")));
         Some(Name { life: word(0)?, thread: word(4)?, call: word(8)?, item: word(12)? })
+    }
+
+    /// The bytes that its payload begins with, which are its key too where it has one.
+    pub fn bytes(&self) -> [u8; 16] {
+        let mut bytes = [0; 16];
+        for (place, word) in bytes.chunks_exact_mut(4).zip([self.life, self.thread, self.call, self.item]) {
+            place.copy_from_slice(&word.to_le_bytes());
+        }
+        bytes
     }
 }
 
@@ -253,15 +272,17 @@ impl Content {
         let chosen = random.next();
         let length = 16 + ((chosen >> 32) % u64::from(bound)) as usize;
         let mut payload = Vec::with_capacity(length + 8);
-        for word in [name.life, name.thread, name.call, name.item] {
-            payload.extend_from_slice(&word.to_le_bytes());
-        }
+        payload.extend_from_slice(&name.bytes());
         while payload.len() < length {
             payload.extend_from_slice(&random.next().to_le_bytes());
         }
         payload.truncate(length);
         Content {
-            entity: format!("e:{}", if chosen & 1 == 1 { chosen >> 1 & 7 } else { chosen >> 1 & 511 }),
+            entity: format!(
+                "{}:{}",
+                if name.thread == FENCING { 'f' } else { 'e' },
+                if chosen & 1 == 1 { chosen >> 1 & 7 } else { chosen >> 1 & 511 }
+            ),
             scope: format!("s{}", chosen >> 10 & 3),
             kind: 0x1000 | (chosen >> 12 & 0xff) as u16,
             payload,
