@@ -19,6 +19,7 @@ use std::time::Instant;
 
 use crate::error::{Error, Result};
 use crate::event::{EventId, Region};
+use crate::io::thread;
 use crate::store::{Child, ChildKind, Signal, Store};
 
 pub mod checkpoint;
@@ -222,19 +223,10 @@ struct Shared {
     store: Store,
     signal: Arc<Signal>,
     consumer: Mutex<Consumer>,
-    /// The thread in the consumer, by [`current_thread`].
+    /// The thread in the consumer, by [`thread::current`].
     holder: AtomicUsize,
     interrupted: AtomicBool,
     closing: AtomicBool,
-}
-
-thread_local! {
-    static THREAD: u8 = const { 0 };
-}
-
-/// A number that no other living thread has.
-fn current_thread() -> usize {
-    THREAD.with(|thread| std::ptr::from_ref(thread).addr())
 }
 
 impl Shared {
@@ -249,7 +241,7 @@ impl Shared {
                 return Err(Error::Internal { what: "cursor", message: "a call on it panicked".to_owned() });
             }
         };
-        self.holder.store(current_thread(), Ordering::Relaxed);
+        self.holder.store(thread::current(), Ordering::Relaxed);
         let entered = Entered { shared: self, consumer: Some(consumer) };
         match self.is_closing() {
             true => Err(self.closed()),
@@ -276,7 +268,7 @@ impl Shared {
         }
         self.closing.store(true, Ordering::SeqCst);
         self.signal.interrupt();
-        if self.holder.load(Ordering::Relaxed) == current_thread() {
+        if self.holder.load(Ordering::Relaxed) == thread::current() {
             // From inside a call of this thread on this cursor: that call gives up the id when it returns.
             return Ok(());
         }
