@@ -35,7 +35,7 @@ use std::time::{Duration, Instant};
 
 use crate::error::{Error, Result};
 use crate::event::{EventBatch, Region};
-use crate::io::{fork, os};
+use crate::io::{fork, os, thread};
 use crate::store::{Child, ChildKind, LogLevel, Signal, Store, Woken};
 
 use super::checkpoint;
@@ -429,6 +429,7 @@ thread_local! {
 /// handler's destructor are the host's code too.
 fn run(shared: &Arc<Shared>, seed: Seed) {
     os::block_all_signals();
+    thread::never_cancel();
     let _scope = seed.store.enter_handler();
     RUNNING.set(shared.identity());
     let ended = catch_unwind(AssertUnwindSafe(|| supervise(shared, seed)));
