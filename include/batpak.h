@@ -34,7 +34,8 @@
  * NULL, never waits, comes in any order, and must be called exactly once per handle. A handle that was freed must not
  * be used; the library cannot detect that.
  *
- * Threads. Each object's comment says how many threads may use it at once. Functions that can wait say so.
+ * Threads. Each object's comment says how many threads may use it at once. Functions that can wait say so. A thread that is
+ * cancelled (pthread_cancel) during a call ends after it.
  *
  * Fork. Objects are not inherited: in the child every call on a store, fence, cursor or worker returns BATPAK_E_FORKED, and
  * _free only forgets. A child opens the store anew.
@@ -703,8 +704,8 @@ batpak_status_t batpak_store_open_z(const char *path,
  *
  * timeout_ms: how long to wait for running handlers; -1 for ever. err: out, may be NULL.
  * Errors: BATPAK_E_BUSY: handlers were still running, the store is still open, call again; BATPAK_E_REENTRANT: called
- * from a handler of one of its workers; BATPAK_E_DISK_FULL, BATPAK_E_IO: the store is closed, but what was not yet
- * durable may not survive a power loss.
+ * from a handler of one of its workers, or from another callback that closing would wait for; BATPAK_E_DISK_FULL,
+ * BATPAK_E_IO: the store is closed, but what was not yet durable may not survive a power loss.
  * Any thread; waits for handlers and the disk. Everything acknowledged is durable on BATPAK_OK. Since 0.1.
  */
 batpak_status_t batpak_store_close(batpak_store_t *store, int64_t timeout_ms, batpak_error_t **err);

@@ -37,7 +37,7 @@ use super::position::{Last, Place};
 /// The directory of checkpoints within a store's.
 const DIRECTORY: &str = "cursors";
 const EXTENSION: &str = ".ckpt";
-const ID_BYTES_MAX: usize = 200;
+pub(crate) const ID_BYTES_MAX: usize = 200;
 /// A record is a region's identity and some numbers; a longer file is not one.
 const FILE_BYTES_MAX: u64 = 64 * 1024;
 

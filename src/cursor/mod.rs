@@ -17,9 +17,10 @@ use std::sync::{Arc, PoisonError, TryLockError, Weak};
 
 use crate::error::{Error, Result};
 use crate::event::{EventId, Region};
+use crate::io::thread;
 use crate::store::{Child, ChildKind, Signal, Store};
 use crate::sync::atomic::{AtomicBool, AtomicUsize, Ordering, fence};
-use crate::sync::{Instant, Mutex, MutexGuard, thread_local};
+use crate::sync::{Instant, Mutex, MutexGuard};
 
 pub mod checkpoint;
 mod consumer;
@@ -223,21 +224,12 @@ struct Shared {
     store: Store,
     signal: Arc<Signal>,
     consumer: Mutex<Consumer>,
-    /// The thread in the consumer, by [`current_thread`].
+    /// The thread in the consumer, by [`thread::current`].
     holder: AtomicUsize,
     interrupted: AtomicBool,
     closing: AtomicBool,
     /// The store's close holds the consumer, or has held it; set before it tries to, never cleared.
     is_store_closing: AtomicBool,
-}
-
-thread_local! {
-    static THREAD: u8 = const { 0 };
-}
-
-/// A number that no other living thread has.
-fn current_thread() -> usize {
-    THREAD.with(|thread| std::ptr::from_ref(thread).addr())
 }
 
 impl Shared {
@@ -258,7 +250,7 @@ impl Shared {
                 return Err(Error::Internal { what: "cursor", message: "a call on it panicked".to_owned() });
             }
         };
-        self.holder.store(current_thread(), Ordering::Relaxed);
+        self.holder.store(thread::current(), Ordering::Relaxed);
         let entered = Entered { shared: self, consumer: Some(consumer) };
         match self.is_closing() {
             true => Err(self.closed()),
@@ -285,7 +277,7 @@ impl Shared {
         }
         self.closing.store(true, Ordering::SeqCst);
         self.signal.interrupt();
-        if self.holder.load(Ordering::Relaxed) == current_thread() {
+        if self.holder.load(Ordering::Relaxed) == thread::current() {
             // From inside a call of this thread on this cursor: that call gives up the id when it returns.
             return Ok(());
         }

@@ -428,6 +428,7 @@ thread_local! {
 /// handler's destructor are the host's code too.
 fn run(shared: &Arc<Shared>, seed: Seed) {
     os::block_all_signals();
+    crate::io::thread::never_cancel();
     let _scope = seed.store.enter_handler();
     RUNNING.with(|running| running.set(shared.identity()));
     let ended = catch_unwind(AssertUnwindSafe(|| supervise(shared, seed)));

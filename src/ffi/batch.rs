@@ -10,6 +10,7 @@ use std::ptr;
 use std::sync::Arc;
 
 use super::handle::{self, Castable, batpak_batch_t};
+use super::input;
 use crate::event::EventBatch;
 use crate::event::view::{EventView, FLAG_ERASED, NO_SEQUENCE};
 
@@ -125,9 +126,7 @@ pub unsafe extern "C" fn batpak_batch_events(batch: *const batpak_batch_t, n: *m
     // SAFETY: P; the events live as long as the batch.
     unsafe {
         let events = handle::peek(batch).map(|cell| cell.object().events());
-        if !n.is_null() {
-            n.write(events.map_or(0, <[EventView]>::len));
-        }
+        input::put(n, events.map_or(0, <[EventView]>::len));
         events.map_or(ptr::null(), c_events)
     }
 }

@@ -25,8 +25,9 @@ use super::input::{self, invalid, out, out_handle};
 use super::options::{self, Versioned, check_reserved};
 use super::region::{self, batpak_region_t};
 use super::status::{BATPAK_EMPTY, BATPAK_INTERRUPTED, BATPAK_OK, BATPAK_TIMEOUT, batpak_status_t};
+use crate::cursor::checkpoint::ID_BYTES_MAX;
 use crate::cursor::{Cursor, CursorOptions, Direction, PollTimeout, Polled};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::event::EventId;
 
 /// Tells that events may be available. Called once per poll that found none, on the thread that appends (or interrupts
@@ -555,5 +556,9 @@ fn direction_of(number: u32) -> Result<Direction> {
 pub(super) unsafe fn optional_id(pointer: *const c_char, len: usize) -> Result<Option<String>> {
     // SAFETY: as the caller says.
     let bytes = unsafe { input::bytes("checkpoint_id", pointer.cast(), len) }?;
+    // Before it is copied: a length that is a mistake must not ask for as much memory.
+    if bytes.len() > ID_BYTES_MAX {
+        return Err(Error::CheckpointIdInvalid { value: format!("{len} bytes"), reason: "it is too long" });
+    }
     Ok((!pointer.is_null()).then(|| String::from_utf8_lossy(bytes).into_owned()))
 }

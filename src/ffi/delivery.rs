@@ -8,6 +8,7 @@ use std::cell::{Cell, RefCell};
 use std::ffi::{c_char, c_void};
 use std::ptr::{self, NonNull};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::batch::{Batch, batpak_event_t, c_events};
 use super::callback::{UserData, contain};
@@ -24,16 +25,19 @@ use super::worker::{
 use crate::cursor::{Delivery, Handler, Outcome};
 use crate::error::Result;
 use crate::event::EventId;
+use crate::io::thread;
 use crate::store::Store;
 
 /// A handler that is not null.
 type HandlerFunction =
     unsafe extern "C-unwind" fn(*mut c_void, *mut batpak_delivery_t, *const batpak_event_t, usize) -> i32;
 
-/// What a delivery handle stands for. One per worker, used on the worker's thread only.
+/// What a delivery handle stands for. One per worker.
 ///
-/// Invariant: `current` is set exactly while [`CHandler::handle`] runs, and points to its parameter.
+/// Invariants: `current` is set exactly while [`CHandler::handle`] runs, and points to its parameter. `thread` is then the
+/// [thread](thread::current) that it runs on, else 0, and only that thread touches what has no lock.
 pub(super) struct DeliveryObject {
+    thread: AtomicUsize,
     current: Cell<Option<NonNull<Delivery<'static>>>>,
     /// Terminated.
     checkpoint_id: Option<Vec<u8>>,
@@ -50,7 +54,8 @@ impl Castable for batpak_delivery_t {
     type Object = DeliveryObject;
     const TAG: u64 = u64::from_le_bytes(*b"bpkDlvry");
     const NOUN: &'static str = "delivery";
-    const REMEDY: &'static str = "pass the delivery that the handler was called with, during the call";
+    const REMEDY: &'static str =
+        "pass the delivery that the handler was called with, during the call and on its thread";
     const SURVIVES_FORK: bool = false;
 }
 
@@ -61,8 +66,8 @@ pub(super) struct CHandler {
     delivery: *mut batpak_delivery_t,
 }
 
-// SAFETY: the delivery object moves with the handler to the worker's thread and is touched nowhere else (the header
-// says so to the caller); the user data are the caller's, who was told on which thread they are used.
+// SAFETY: the delivery object moves with the handler to the worker's thread, and to others it shows nothing but `thread`, which is
+// atomic; the user data are the caller's, who was told on which thread they are used.
 unsafe impl Send for CHandler {}
 
 impl CHandler {
@@ -73,6 +78,7 @@ impl CHandler {
         checkpoint_id: Option<&str>,
     ) -> CHandler {
         let delivery = DeliveryObject {
+            thread: AtomicUsize::new(0),
             current: Cell::new(None),
             checkpoint_id: checkpoint_id.map(|id| [id.as_bytes(), b"\0"].concat()),
             store: handle::create(store),
@@ -132,11 +138,13 @@ impl<'a> Call<'a> {
     fn begin(object: &'a DeliveryObject, delivery: &Delivery<'_>) -> Call<'a> {
         object.current.set(Some(NonNull::from(delivery).cast()));
         object.error.take();
+        object.thread.store(thread::current(), Ordering::Relaxed);
         Call(object)
     }
 
     /// The handler's message.
     fn end(self) -> String {
+        self.0.thread.store(0, Ordering::Relaxed);
         self.0.current.set(None);
         let batch = self.0.batch.replace(ptr::null_mut());
         // SAFETY: null, or the reference that `batpak_delivery_batch` made for the object.
@@ -147,8 +155,11 @@ impl<'a> Call<'a> {
 }
 
 impl DeliveryObject {
-    /// The delivery in hand. `None` outside the handler's call.
+    /// The delivery in hand. `None` outside the handler's call, and on any thread but the handler's.
     fn current(&self) -> Option<&Delivery<'_>> {
+        if self.thread.load(Ordering::Relaxed) != thread::current() {
+            return None;
+        }
         // SAFETY: set only while the delivery lives (the type's invariant); the lifetime is cut to that of a call from
         // within the handler, which ends before.
         self.current.get().map(|delivery| unsafe { delivery.as_ref() })
@@ -156,7 +167,8 @@ impl DeliveryObject {
 
     fn required(&self) -> Result<&Delivery<'_>> {
         self.current().ok_or_else(|| {
-            invalid(batpak_delivery_t::NOUN, &"used outside the handler's call", batpak_delivery_t::REMEDY)
+            let value = "used outside the handler's call, or on another thread";
+            invalid(batpak_delivery_t::NOUN, &value, batpak_delivery_t::REMEDY)
         })
     }
 }
@@ -243,18 +255,12 @@ pub unsafe extern "C" fn batpak_delivery_gaps(
 ) -> *const batpak_gap_t {
     // SAFETY: P.
     unsafe {
-        if !n.is_null() {
-            n.write(0);
-        }
-        if !dropped.is_null() {
-            dropped.write(0);
-        }
+        input::put(n, 0);
+        input::put(dropped, 0);
         ask(delivery, ptr::null(), |object, current| {
             let mut place = object.gaps.borrow_mut();
             let gaps = place.get_or_insert_with(|| Box::new(Gaps::new(current.gaps().clone())));
-            if !dropped.is_null() {
-                dropped.write(gaps.dropped());
-            }
+            input::put(dropped, gaps.dropped());
             gaps.lend(n)
         })
     }

@@ -181,9 +181,7 @@ pub unsafe extern "C" fn batpak_entity_list_entities(
     // SAFETY: P; the rows live as long as the list.
     unsafe {
         let rows = handle::peek(list).map(|cell| &*cell.object().rows);
-        if !n.is_null() {
-            n.write(rows.map_or(0, <[batpak_entity_t]>::len));
-        }
+        input::put(n, rows.map_or(0, <[batpak_entity_t]>::len));
         rows.map_or(ptr::null(), <[batpak_entity_t]>::as_ptr)
     }
 }

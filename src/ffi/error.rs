@@ -132,10 +132,8 @@ pub(super) unsafe fn finish(result: Result<batpak_status_t>, err: *mut *mut batp
         Ok(status) => (status, ptr::null_mut()),
         Err(error) => failure(&error, !err.is_null()),
     };
-    if !err.is_null() {
-        // SAFETY: writable, as the caller says.
-        unsafe { err.write(object) };
-    }
+    // SAFETY: as the caller says.
+    unsafe { input::put(err, object) };
     status
 }
 

@@ -15,6 +15,7 @@ use std::mem::offset_of;
 use std::ptr;
 
 use super::handle::{self, Castable, batpak_gap_list_t};
+use super::input;
 use crate::cursor::{GapList, SequenceRange};
 
 /// Sequences from start up to and without end. The layout is frozen: 16 bytes.
@@ -77,10 +78,8 @@ impl Gaps {
     /// # Safety
     /// `n` is null or writable.
     pub(super) unsafe fn lend(&self, n: *mut usize) -> *const batpak_gap_t {
-        if !n.is_null() {
-            // SAFETY: writable, as the caller says.
-            unsafe { n.write(self.views.len()) };
-        }
+        // SAFETY: as the caller says.
+        unsafe { input::put(n, self.views.len()) };
         if self.views.is_empty() { ptr::null() } else { self.views.as_ptr() }
     }
 }
@@ -119,9 +118,7 @@ pub unsafe extern "C" fn batpak_gap_list_gaps(list: *const batpak_gap_list_t, n:
         match handle::peek(list) {
             Some(cell) => cell.object().lend(n),
             None => {
-                if !n.is_null() {
-                    n.write(0);
-                }
+                input::put(n, 0);
                 ptr::null()
             }
         }

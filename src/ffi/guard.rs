@@ -1,4 +1,5 @@
-//! What stands around every export: no panic crosses the boundary, and `err` is always written.
+//! What stands around every export: no panic crosses the boundary, `err` is always written, and cancelling a thread waits for the end of its
+//! call.
 
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -7,6 +8,7 @@ use super::error::{self, batpak_error_t};
 use super::handle::{self, Castable, Handle};
 use super::status::batpak_status_t;
 use crate::error::{Error, Result};
+use crate::io::thread::Uncancelled;
 
 /// Runs a call that needs no object.
 ///
@@ -17,6 +19,7 @@ pub(super) unsafe fn call(
     err: *mut *mut batpak_error_t,
     body: impl FnOnce() -> Result<batpak_status_t>,
 ) -> batpak_status_t {
+    let _uncancelled = Uncancelled::enter();
     let result = catch_unwind(AssertUnwindSafe(body)).unwrap_or_else(|panic| Err(internal("library", &*panic)));
     // SAFETY: as the caller says.
     unsafe { error::finish(result, err) }
@@ -32,6 +35,7 @@ pub(super) unsafe fn on<C: Castable>(
     err: *mut *mut batpak_error_t,
     body: impl FnOnce(&C::Object) -> Result<batpak_status_t>,
 ) -> batpak_status_t {
+    let _uncancelled = Uncancelled::enter();
     // SAFETY: as the caller says.
     let result = unsafe { handle::borrow(pointer) }.and_then(|cell| run(cell, C::NOUN, body));
     // SAFETY: as the caller says.
@@ -47,6 +51,7 @@ pub(super) unsafe fn on_poisoned<C: Castable>(
     err: *mut *mut batpak_error_t,
     body: impl FnOnce(&C::Object) -> Result<batpak_status_t>,
 ) -> batpak_status_t {
+    let _uncancelled = Uncancelled::enter();
     // SAFETY: as the caller says.
     let result = unsafe { handle::borrow_poisoned(pointer) }.and_then(|cell| run(cell, C::NOUN, body));
     // SAFETY: as the caller says.

@@ -16,6 +16,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use crate::error::{Error, Result};
 use crate::io::fork;
+use crate::io::thread::Uncancelled;
 
 /// A store: one directory, open. Any number of threads may use it at once.
 pub struct batpak_store_t {
@@ -212,6 +213,7 @@ pub(super) unsafe fn free<C: Castable>(pointer: *mut C) {
         return;
     }
     let cell = std::ptr::from_ref(cell);
+    let _uncancelled = Uncancelled::enter();
     // A panic while dropping must not cross the boundary, and there is nobody to tell.
     // SAFETY: the cell came from `Arc::into_raw` (invariant 1), and the caller owns the reference given back here.
     let _ = catch_unwind(AssertUnwindSafe(|| unsafe { Arc::decrement_strong_count(cell) }));

@@ -119,6 +119,24 @@ fn bad_out(what: &'static str, is_null: bool) -> Error {
     invalid(what, &value, "pass a pointer to a variable of the documented type")
 }
 
+/// Writes an out-parameter that may be left out, where there is no way to refuse a misaligned one.
+///
+/// # Safety
+/// `pointer` is null or writable.
+#[inline]
+pub(super) unsafe fn put<T>(pointer: *mut T, value: T) {
+    if !pointer.is_null() {
+        // SAFETY: not null, and writable as the caller says.
+        unsafe { pointer.write_unaligned(value) };
+    }
+}
+
+/// The place of receipts or the like, that may be left out.
+#[inline]
+pub(super) fn optional_out<T>(what: &'static str, pointer: *mut T) -> Result<Option<*mut T>> {
+    if pointer.is_null() { Ok(None) } else { out(what, pointer).map(Some) }
+}
+
 /// The place of a required out-parameter for a handle, which is null until there is one.
 ///
 /// # Safety
@@ -156,9 +174,7 @@ pub(super) fn or_default<T: PartialEq + Default>(value: T, default: T) -> T {
 /// `len` is null or writable.
 pub(super) unsafe fn lend(text: Option<&[u8]>, len: *mut usize) -> *const c_char {
     debug_assert!(text.is_none_or(|text| text.last() == Some(&0)));
-    if !len.is_null() {
-        // SAFETY: writable, as the caller says.
-        unsafe { len.write(text.map_or(0, |text| text.len() - 1)) };
-    }
+    // SAFETY: as the caller says.
+    unsafe { put(len, text.map_or(0, |text| text.len() - 1)) };
     text.map_or(std::ptr::null(), |text| text.as_ptr().cast())
 }

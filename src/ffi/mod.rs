@@ -53,7 +53,8 @@
 //| NULL, never waits, comes in any order, and must be called exactly once per handle. A handle that was freed must not
 //| be used; the library cannot detect that.
 //|
-//| Threads. Each object's comment says how many threads may use it at once. Functions that can wait say so.
+//| Threads. Each object's comment says how many threads may use it at once. Functions that can wait say so. A thread that is
+//| cancelled (pthread_cancel) during a call ends after it.
 //|
 //| Fork. Objects are not inherited: in the child every call on a store, fence, cursor or worker returns BATPAK_E_FORKED, and
 //| _free only forgets. A child opens the store anew.

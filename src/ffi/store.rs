@@ -15,7 +15,7 @@ use super::callback::{
 use super::error::batpak_error_t;
 use super::guard;
 use super::handle::{self, Castable, batpak_store_t};
-use super::input::{self, invalid, or_default, out, out_handle};
+use super::input::{self, invalid, optional_out, or_default, out, out_handle};
 use super::options::{self, Versioned, check_reserved};
 use super::status::{BATPAK_OK, batpak_status_t};
 use crate::error::{Error, Result};
@@ -448,8 +448,8 @@ pub unsafe extern "C" fn batpak_store_open_z(
 ///
 /// timeout_ms: how long to wait for running handlers; -1 for ever. err: out, may be NULL.
 /// Errors: BATPAK_E_BUSY: handlers were still running, the store is still open, call again; BATPAK_E_REENTRANT: called
-/// from a handler of one of its workers; BATPAK_E_DISK_FULL, BATPAK_E_IO: the store is closed, but what was not yet
-/// durable may not survive a power loss.
+/// from a handler of one of its workers, or from another callback that closing would wait for; BATPAK_E_DISK_FULL,
+/// BATPAK_E_IO: the store is closed, but what was not yet durable may not survive a power loss.
 /// Any thread; waits for handlers and the disk. Everything acknowledged is durable on BATPAK_OK. Since 0.1.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn batpak_store_close(
@@ -558,6 +558,7 @@ pub unsafe extern "C" fn batpak_store_append_one(
     // SAFETY: P.
     unsafe {
         guard::on(store, err, |store| {
+            let place = optional_out("receipt", receipt)?;
             let event = NewEvent {
                 entity: input::bytes("entity", entity.cast(), entity_len)?,
                 scope: input::bytes("scope", scope.cast(), scope_len)?,
@@ -567,8 +568,8 @@ pub unsafe extern "C" fn batpak_store_append_one(
             };
             let mut answer = [Receipt::default()];
             store.append(&[event], None, &mut answer)?;
-            if !receipt.is_null() {
-                receipt.write(receipt_of(&answer[0]));
+            if let Some(place) = place {
+                place.write(receipt_of(&answer[0]));
             }
             Ok(BATPAK_OK)
         })
@@ -918,6 +919,8 @@ impl Request {
         options: *const batpak_append_options_t,
         receipts: *mut batpak_receipt_t,
     ) -> Result<Request> {
+        // Before anything is appended: afterwards it would be too late to refuse them.
+        optional_out("receipts", receipts)?;
         // SAFETY: as the caller says.
         Ok(Request { items: unsafe { Items::new(items, n) }?, options: unsafe { options::read(options) }?, receipts })
     }

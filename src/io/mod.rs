@@ -22,6 +22,7 @@ pub mod notify;
 pub mod os;
 #[cfg(any(test, feature = "simulation"))]
 pub mod sim;
+pub mod thread;
 pub mod time;
 
 /// What a directory listing says of one entry.

@@ -279,11 +279,12 @@ impl Store {
         fence: Option<&FenceKey>,
         receipts: &mut [Receipt],
     ) -> Result<()> {
-        let mut scratch = SCRATCH.with(Cell::take).unwrap_or_default();
+        // In a function at the end of the thread or the process it may be gone.
+        let mut scratch = SCRATCH.try_with(Cell::take).ok().flatten().unwrap_or_default();
         let result = self.inner.append(events, durability, fence, receipts, &mut scratch);
         if scratch.items.capacity() <= SCRATCH_ITEMS_KEPT {
             scratch.clear();
-            SCRATCH.with(|kept| kept.set(Some(scratch)));
+            let _ = SCRATCH.try_with(|place| place.set(Some(scratch)));
         }
         result
     }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::error::{Error, Result};
 use crate::format::control::{self, Control};
-use crate::io::File;
+use crate::io::{self, File};
 use crate::sync::atomic::Ordering;
 use crate::sync::{Condvar, Instant, Mutex};
 
@@ -16,28 +16,33 @@ use super::{ChildKind, Inner, Store};
 /// Lets one thread close at a time; the others wait, as long as they want to.
 #[derive(Debug, Default)]
 pub(crate) struct Closing {
-    is_under_way: Mutex<bool>,
+    /// The thread that is at it, by [`io::thread::current`].
+    closer: Mutex<Option<usize>>,
     done: Condvar,
 }
 
 impl Closing {
-    /// `None`: another thread was still at it at the deadline.
-    fn enter(&self, deadline: Option<Instant>) -> Option<Turn<'_>> {
-        let mut is_under_way = self.is_under_way.lock().unwrap_or_else(PoisonError::into_inner);
-        while *is_under_way {
-            is_under_way = match deadline {
-                None => self.done.wait(is_under_way).unwrap_or_else(PoisonError::into_inner),
+    /// `None`: another thread was still at it at the deadline. A callback that closing itself has called would wait for ever.
+    fn enter(&self, deadline: Option<Instant>) -> Result<Option<Turn<'_>>> {
+        let this_thread = io::thread::current();
+        let mut closer = self.closer.lock().unwrap_or_else(PoisonError::into_inner);
+        while let Some(other) = *closer {
+            if other == this_thread {
+                return Err(Error::Reentrant { call: "close", what: "store" });
+            }
+            closer = match deadline {
+                None => self.done.wait(closer).unwrap_or_else(PoisonError::into_inner),
                 Some(deadline) => {
                     let left = deadline.saturating_duration_since(Instant::now());
                     if left.is_zero() {
-                        return None;
+                        return Ok(None);
                     }
-                    self.done.wait_timeout(is_under_way, left).unwrap_or_else(PoisonError::into_inner).0
+                    self.done.wait_timeout(closer, left).unwrap_or_else(PoisonError::into_inner).0
                 }
             };
         }
-        *is_under_way = true;
-        Some(Turn(self))
+        *closer = Some(this_thread);
+        Ok(Some(Turn(self)))
     }
 }
 
@@ -45,7 +50,7 @@ struct Turn<'a>(&'a Closing);
 
 impl Drop for Turn<'_> {
     fn drop(&mut self) {
-        *self.0.is_under_way.lock().unwrap_or_else(PoisonError::into_inner) = false;
+        *self.0.closer.lock().unwrap_or_else(PoisonError::into_inner) = None;
         self.0.done.notify_one();
     }
 }
@@ -61,12 +66,13 @@ impl Store {
         if crate::io::fork::generation() != inner.fork_generation {
             return Err(Error::Forked { what: "store" });
         }
-        if self.in_handler() {
+        // Nor from a callback on the store's own thread, which closing ends and waits for.
+        if self.in_handler() || inner.helper.is_this_thread() {
             return Err(Error::Reentrant { call: "close", what: "store" });
         }
         let started = Instant::now();
         let deadline = started.checked_add(timeout);
-        let turn = inner.closing.enter(deadline);
+        let turn = inner.closing.enter(deadline)?;
         if inner.closed.load(Ordering::Acquire) {
             return Ok(());
         }

@@ -7,6 +7,7 @@
 
 use std::cell::Cell;
 use std::collections::VecDeque;
+use std::ptr;
 use std::sync::{Arc, PoisonError, Weak};
 
 use crate::format::segment::SEGMENT_HEADER_BYTES;
@@ -233,6 +234,11 @@ impl Helper {
         }
     }
 
+    /// This thread is the helper.
+    pub fn is_this_thread(&self) -> bool {
+        HELPER.with(Cell::get) == Arc::as_ptr(&self.shared).addr()
+    }
+
     /// Ends the thread and waits for it. It may be in the middle of a job, not longer.
     pub fn stop(&self) {
         let thread = {
@@ -242,7 +248,7 @@ impl Helper {
         };
         self.shared.work.notify_all();
         self.shared.done.notify_all();
-        if let Some(thread) = thread.filter(|_| !IS_HELPER.with(Cell::get)) {
+        if let Some(thread) = thread.filter(|_| HELPER.with(Cell::get) == 0) {
             let _ = thread.join();
         }
     }
@@ -321,13 +327,14 @@ impl Shared {
 }
 
 thread_local! {
-    /// A store's helper runs on this thread: nobody joins itself.
-    static IS_HELPER: Cell<bool> = const { Cell::new(false) };
+    /// The store's helper that runs on this thread, by the address of what it shares; 0 for none. Nobody joins itself.
+    static HELPER: Cell<usize> = const { Cell::new(0) };
 }
 
 fn run(shared: &Shared, inner: &Weak<Inner>) {
-    IS_HELPER.with(|is| is.set(true));
+    HELPER.with(|helper| helper.set(ptr::from_ref(shared).addr()));
     crate::io::os::block_all_signals();
+    crate::io::thread::never_cancel();
     loop {
         let job = shared.next_job();
         let Some(inner) = inner.upgrade() else { return };

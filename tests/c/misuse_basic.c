@@ -417,6 +417,18 @@ static void extreme_lengths(batpak_store_t *store) {
     CHECK_STATUS(batpak_store_append_one(store, "e", 1, "s", 1, 0x1001, "", SIZE_MAX / 2, NULL, &error),
                  BATPAK_E_PAYLOAD_TOO_LARGE, error);
     REFUSED(batpak_store_append(store, &item, SIZE_MAX, NULL, NULL, &error));
+    /* A length that is a mistake is not copied first: that would end the process. */
+    CHECK_STATUS(batpak_checkpoint_load(store, "c", SIZE_MAX / 2, &(batpak_checkpoint_t *){NULL}, &error),
+                 BATPAK_E_CHECKPOINT_ID_INVALID, error);
+    CHECK_STATUS(batpak_checkpoint_delete(store, "c", UINT32_MAX, &error), BATPAK_E_CHECKPOINT_ID_INVALID, error);
+    /* Receipts that cannot be written are refused before anything is appended. */
+    batpak_watermarks_t before, after;
+    batpak_receipt_t receipts[2];
+    CHECK_OK(batpak_store_watermarks(store, &before, &error), error);
+    REFUSED(batpak_store_append(store, &item, 1, NULL, (batpak_receipt_t *)((char *)receipts + 1), &error));
+    REFUSED(batpak_store_append_one(store, "e", 1, "s", 1, 0x1001, "", 0, (batpak_receipt_t *)((char *)receipts + 1), &error));
+    CHECK_OK(batpak_store_watermarks(store, &after, &error), error);
+    CHECK_EQUAL(after.appended, before.appended);
     REFUSED(batpak_store_entities(store, "e", SIZE_MAX, NULL, 0, 1, &(batpak_entity_list_t *){NULL}, &error));
     REFUSED(batpak_store_entities(store, NULL, 0, "e", SIZE_MAX, 1, &(batpak_entity_list_t *){NULL}, &error));
     REFUSED(batpak_store_entity_head(store, "e", SIZE_MAX, &(batpak_entity_head_t){0}, &error));
