@@ -17,7 +17,8 @@ EXAMPLE_SOURCES := $(wildcard examples-c/*.c)
 example_program = examples-c/build/$(shell basename '$(1)' .c | sed 's/^[0-9]*-//')
 EXAMPLES := $(foreach source,$(EXAMPLE_SOURCES),$(call example_program,$(source)))
 
-.PHONY: all library header header-check examples run test test-asan test-asan-library test-valgrind reliability reliability-full bench-quick install install-check install-strip clean help
+.PHONY: all library header header-check examples run test test-models test-asan test-asan-library test-valgrind reliability reliability-full \
+	bench-quick install install-check install-strip clean help
 
 all: library build/batpak.pc ## build the release library and its pkg-config file
 
@@ -48,8 +49,11 @@ run: examples ## import the sample of flights and print the table
 	@mkdir -p build
 	./examples-c/build/flights --dir build/run-flights examples-c/flights-sample.csv
 
-test: library install-check ## run all tests: unit, integration, C and C++, installed tree
+test: library install-check test-models ## run all tests: unit, integration, C and C++, installed tree
 	$(CARGO) test --locked
+
+test-models: ## the engine's threads under a scheduler that tries interleavings
+	RUSTFLAGS='--cfg shuttle' $(CARGO) test --locked --lib --target-dir '$(or $(CARGO_TARGET_DIR),target)/models' row_r15
 
 test-asan: library ## the C and C++ tests with address and undefined-behaviour sanitizers
 	C_TEST_FLAGS='-fsanitize=address,undefined -fno-sanitize-recover=all -Wno-error' $(CARGO) test --locked --test c_suite

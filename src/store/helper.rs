@@ -7,6 +7,7 @@
 
 use std::cell::Cell;
 use std::collections::VecDeque;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::ptr;
 use std::sync::{Arc, PoisonError, Weak};
 
@@ -338,51 +339,58 @@ fn run(shared: &Shared, inner: &Weak<Inner>) {
     loop {
         let job = shared.next_job();
         let Some(inner) = inner.upgrade() else { return };
-        match job {
-            Job::Stop => return,
-            Job::Sync => {
-                if let Err(error) = inner.commit_decided(inner.marks.appended.load(Ordering::Acquire)) {
+        if matches!(job, Job::Stop) {
+            return;
+        }
+        // A host's log function may panic. Appends wait for what a thread has yet to do: it does not end before it is told to.
+        if catch_unwind(AssertUnwindSafe(|| carry_out(shared, &inner, job))).is_err() {
+            shared.lock().wants_next = false;
+        }
+    }
+}
+
+fn carry_out(shared: &Shared, inner: &Inner, job: Job) {
+    match job {
+        Job::Stop => {}
+        Job::Sync => {
+            if let Err(error) = inner.commit_decided(inner.marks.appended.load(Ordering::Acquire)) {
+                inner
+                    .options
+                    .log
+                    .write(LogLevel::Error, "sync", || format!("a sync in the background failed: {error}"));
+            }
+        }
+        Job::Prepare(space, end) => {
+            if let Err(error) = space.prepare(end) {
+                inner.options.log.write(LogLevel::Warning, "log", || format!("preparing space ahead failed: {error}"));
+            }
+        }
+        Job::Next => {
+            let made = inner.prepare_space(NEXT_SEGMENT_NAME, AHEAD_BYTES.1.min(inner.options.segment_bytes));
+            let mut state = shared.lock();
+            match made {
+                Ok(space) if state.wants_next => (state.next, state.wants_next) = (Some(space), false),
+                Ok(_) => {}
+                Err(error) => {
+                    state.wants_next = false;
+                    drop(state);
                     inner
                         .options
                         .log
-                        .write(LogLevel::Error, "sync", || format!("a sync in the background failed: {error}"));
+                        .write(LogLevel::Warning, "log", || format!("preparing the next segment failed: {error}"));
                 }
             }
-            Job::Prepare(space, end) => {
-                if let Err(error) = space.prepare(end) {
-                    inner
-                        .options
-                        .log
-                        .write(LogLevel::Warning, "log", || format!("preparing space ahead failed: {error}"));
-                }
-            }
-            Job::Next => {
-                let made = inner.prepare_space(NEXT_SEGMENT_NAME, AHEAD_BYTES.1.min(inner.options.segment_bytes));
-                let mut state = shared.lock();
-                match made {
-                    Ok(space) if state.wants_next => (state.next, state.wants_next) = (Some(space), false),
-                    Ok(_) => {}
-                    Err(error) => {
-                        state.wants_next = false;
-                        drop(state);
-                        inner
-                            .options
-                            .log
-                            .write(LogLevel::Warning, "log", || format!("preparing the next segment failed: {error}"));
-                    }
-                }
-            }
-            Job::ExpireFences => {
-                inner.expire_fences();
-                let deadline = inner.fence_deadline();
-                let mut state = shared.lock();
-                // A fence begun meanwhile has set its own.
-                state.fence_deadline = [state.fence_deadline, deadline].into_iter().flatten().min();
-            }
-            Job::Seal(segment) => {
-                let _done = Sealing(shared);
-                seal(&inner, &segment);
-            }
+        }
+        Job::ExpireFences => {
+            inner.expire_fences();
+            let deadline = inner.fence_deadline();
+            let mut state = shared.lock();
+            // A fence begun meanwhile has set its own.
+            state.fence_deadline = [state.fence_deadline, deadline].into_iter().flatten().min();
+        }
+        Job::Seal(segment) => {
+            let _done = Sealing(shared);
+            seal(inner, &segment);
         }
     }
 }

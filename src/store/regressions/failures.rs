@@ -177,6 +177,31 @@ fn close_logs_with_no_lock_held() {
     assert_eq!(*held.lock().unwrap(), Some(false));
 }
 
+/// Guards: a log function that panics ends the helper thread. Nobody then syncs for who must not block, and appends that wait for it to seal
+/// wait for ever.
+#[test]
+fn the_helper_outlives_a_panic_of_the_log_function() {
+    let disk = SimStorage::new(1);
+    let (logged, has_logged) = std::sync::mpsc::channel();
+    let log = move |_: LogLevel, _: &str, _: &str| {
+        logged.send(()).unwrap();
+        panic!("of the host");
+    };
+    let options = StoreOptions { helper_thread: true, log: LogSink::new(Arc::new(log)), ..sim(&disk) };
+    let store = Store::open(Path::new(AT), &options).unwrap();
+    // More than half a segment: the helper makes the next one's file, and fails.
+    disk.fail(Operation::Create, 0, libc::EIO, Repeat::Once);
+    append(&store, "a", &vec![1; 700_000], Durability::Process).unwrap();
+    has_logged.recv().unwrap();
+    let deadline = Instant::now() + 20 * SECOND;
+    assert_eq!(store.wait(Watermark::Durable, 1, Some(Duration::ZERO)).unwrap(), Waited::TimedOut);
+    while store.watermarks().durable == 0 {
+        assert!(Instant::now() < deadline, "the helper is gone");
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    store.close(SECOND).unwrap();
+}
+
 /// Guards: a store that was closed and not yet freed keeps the next segment's descriptor, mapping and blocks.
 #[test]
 fn a_close_lets_the_prepared_segment_go() {
