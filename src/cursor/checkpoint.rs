@@ -260,6 +260,7 @@ impl Claim {
     pub(crate) fn acquire(store: &Store, id: &str) -> Result<Claim> {
         let files = Files::of(store, id)?;
         let in_use = || Error::CheckpointInUse { id: id.to_owned() };
+        store.check_place()?;
         let lock = match store.is_read_only() {
             false => Some(lock_for_writing(store, &files)?.ok_or_else(in_use)?),
             true => match store.storage().lock(&files.lock, LockMode::Exclusive, false) {
@@ -331,8 +332,9 @@ impl Claim {
     pub(crate) fn write(&mut self, store: &Store, region_identity: &str, place: Place) -> Result<()> {
         debug_assert!(place.scanned >= place.next_sequence());
         check_writable(store, "a checkpoint")?;
+        store.check_place()?;
         store.make_durable(place.scanned)?;
-        self.directory.get_or_insert_with(|| store.storage().sync_directory(store.path())).clone()?;
+        self.sync_entry(store)?;
         let file = CheckpointFile {
             position: place.last.map_or(0, |last| last.sequence),
             started: place.last.is_some(),
@@ -342,6 +344,20 @@ impl Claim {
             scanned: Some(place.scanned),
         };
         self.files.replace(store.storage(), &file.encode())
+    }
+}
+
+impl Claim {
+    /// Step 2. A directory that cannot be opened was not synced: that may be tried again.
+    fn sync_entry(&mut self, store: &Store) -> Result<()> {
+        if self.directory.is_none() {
+            let storage = store.storage();
+            self.directory = Some(match storage.hold_directory(store.path())? {
+                Some(held) => held.sync(),
+                None => storage.sync_directory(store.path()),
+            });
+        }
+        self.directory.clone().unwrap_or(Ok(()))
     }
 }
 

@@ -10,6 +10,8 @@ use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+#[cfg(any(target_os = "linux", target_os = "android"))]
+use super::os::above_standard;
 use crate::error::{Error, Result};
 
 /// A non-blocking, close-on-exec notification descriptor (an eventfd on Linux, a pipe elsewhere).
@@ -31,7 +33,7 @@ impl EventFd {
             return Err(creation_error());
         }
         // SAFETY: `fd` was opened just now, and nobody else has its number.
-        let reader = unsafe { OwnedFd::from_raw_fd(fd) };
+        let reader = above_standard(unsafe { OwnedFd::from_raw_fd(fd) }).map_err(|_| creation_error())?;
         Ok(EventFd { reader, raised: AtomicBool::new(false) })
     }
 

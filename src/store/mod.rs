@@ -337,6 +337,11 @@ impl Store {
         }
     }
 
+    /// As [`segments::Library::check_place`], of the store's directory.
+    pub(crate) fn check_place(&self) -> Result<()> {
+        self.inner.library.check_place()
+    }
+
     pub(crate) fn storage(&self) -> &Arc<dyn Storage> {
         &self.inner.storage
     }

@@ -18,7 +18,7 @@ use crate::index::build;
 use crate::index::memory::{ControlEntry, IndexEntry, MemoryIndex};
 use crate::index::pages::PageCache;
 use crate::index::sealed::SealedIndex;
-use crate::io::Storage;
+use crate::io::{Directory, Storage};
 use crate::log::damaged;
 use crate::log::files::{FilePool, FileSlot};
 use crate::log::recovery::{Sink, read_header, scan_segment};
@@ -184,12 +184,28 @@ pub(crate) struct Library {
     pub storage: Arc<dyn Storage>,
     pub store_id: StoreId,
     pub directory: PathBuf,
+    /// The same directory, held open by who writes.
+    pub held: Option<Box<dyn Directory>>,
     pub files: Arc<FilePool>,
     pub pages: Arc<PageCache>,
     pub read_only: bool,
 }
 
 impl Library {
+    /// Makes what was created, renamed and removed here durable.
+    pub fn sync_directory(&self) -> Result<()> {
+        match &self.held {
+            Some(held) => held.sync(),
+            None => self.storage.sync_directory(&self.directory),
+        }
+    }
+
+    /// The directory is still the one that was opened. To be asked before anything is made, renamed or removed in it by name: what has its
+    /// name now may be another store.
+    pub fn check_place(&self) -> Result<()> {
+        self.held.as_ref().map_or(Ok(()), |held| held.check_place())
+    }
+
     pub fn segment(&self, base: u64, index: Option<Arc<MemoryIndex>>) -> Arc<Segment> {
         Arc::new(Segment {
             base,
@@ -204,6 +220,7 @@ impl Library {
         let mut name = path.file_name().unwrap_or_default().to_owned();
         name.push(".tmp");
         let temporary = path.with_file_name(name);
+        self.check_place()?;
         let written = (|| {
             let file = self.storage.create(&temporary)?;
             file.write_at(bytes, 0)?;
@@ -291,7 +308,7 @@ impl Segment {
     }
 
     fn open_sealed(&self, library: &Library, end: u64) -> Result<Option<SealedIndex>> {
-        if library.storage.open_read(self.index_slot.path())?.is_none() {
+        if self.index_slot.find()?.is_none() {
             return Ok(None);
         }
         let sealed = SealedIndex::open(self.index_slot.clone(), library.pages.clone(), &library.store_id, self.base)?;
@@ -306,6 +323,7 @@ impl Segment {
                 *self.index.write().unwrap_or_else(PoisonError::into_inner) = None;
                 self.forget_index(library);
                 if !library.read_only {
+                    library.check_place()?;
                     library.storage.remove(self.index_slot.path())?;
                     return read(&self.index(library, end)?);
                 }
@@ -342,7 +360,7 @@ impl Segment {
         epoch: u64,
     ) -> Result<Arc<MemoryIndex>> {
         let partial = (|| {
-            if library.storage.open_read(self.index_slot.path())?.is_none() {
+            if self.index_slot.find()?.is_none() {
                 return Ok(None);
             }
             let sealed =
