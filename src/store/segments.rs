@@ -285,7 +285,10 @@ impl Segment {
                 let memory = library.rebuild(self, end)?;
                 let bytes = build::encode(&memory, &library.store_id, false);
                 self.forget_index(library);
-                if !library.read_only && library.write_whole(self.index_slot.path(), &bytes).is_ok() {
+                // As for a seal: the next segment's name comes first.
+                let write =
+                    || library.sync_directory().and_then(|()| library.write_whole(self.index_slot.path(), &bytes));
+                if !library.read_only && write().is_ok() {
                     Index::Sealed(Arc::new(SealedIndex::open(
                         self.index_slot.clone(),
                         library.pages.clone(),
