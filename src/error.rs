@@ -163,7 +163,7 @@ pub enum Error {
     #[error("no space left while {operation} {path}; free some space and call again", path = path.display())]
     DiskFull { operation: &'static str, path: PathBuf, os_errno: i32 },
     /// Any other failure of the operating system.
-    #[error("{operation} {path} failed: {message}", path = path.display())]
+    #[error("{operation} {path} failed: {message}; {advice}", path = path.display(), advice = advice(*os_errno))]
     Io { operation: &'static str, path: PathBuf, os_errno: i32, message: String },
 
     // ---- checkpoints ---------------------------------------------------------------------------------------------
@@ -220,6 +220,25 @@ fn at_clock(clock: Option<u64>) -> String {
 
 fn no_or_clock(clock: Option<u64>) -> String {
     clock.map_or_else(|| String::from("no event"), |clock| format!("clock {clock}"))
+}
+
+/// What to do about an error of the operating system.
+fn advice(os_errno: i32) -> &'static str {
+    match os_errno {
+        libc::EACCES | libc::EPERM => "give this process the permission, or run it as the owner of the files",
+        libc::EMFILE => "raise the process's limit on open files (ulimit -n), or close some",
+        libc::ENFILE => "the whole system has too many files open: close some, or raise its limit",
+        libc::EROFS => "open the store read-only, or make the file system writable",
+        libc::EFBIG => "raise the process's limit on file sizes (ulimit -f)",
+        libc::ENOENT | libc::ESTALE => "put back what was removed or renamed, or open the store where it is now",
+        libc::ENOTDIR | libc::EEXIST | libc::EISDIR | libc::EINVAL | libc::ENXIO | libc::ENODEV => {
+            "move away what stands there in the place of a file or directory of the store"
+        }
+        libc::ELOOP | libc::ENAMETOOLONG => "use a path that is shorter, or that has fewer links",
+        libc::ENOMEM | libc::EAGAIN => "give the process more memory or threads, or wait",
+        libc::EIO => "look after the disk, and check the store before it is used again",
+        _ => "mend the cause and call again",
+    }
 }
 
 impl Error {

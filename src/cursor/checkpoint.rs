@@ -259,6 +259,7 @@ impl Claim {
     pub(crate) fn acquire(store: &Store, id: &str) -> Result<Claim> {
         let files = Files::of(store, id)?;
         let in_use = || Error::CheckpointInUse { id: id.to_owned() };
+        store.check_place()?;
         let lock = match store.is_read_only() {
             false => Some(lock_for_writing(store, &files)?.ok_or_else(in_use)?),
             true => match store.storage().lock(&files.lock, LockMode::Exclusive, false) {
@@ -330,6 +331,7 @@ impl Claim {
     pub(crate) fn write(&self, store: &Store, region_identity: &str, place: Place) -> Result<()> {
         debug_assert!(place.scanned >= place.next_sequence());
         check_writable(store, "a checkpoint")?;
+        store.check_place()?;
         store.make_durable(place.scanned)?;
         store.settle_cursors_entry()?;
         let file = CheckpointFile {

@@ -71,7 +71,8 @@
 //| Since. What says nothing else is there since 0.1.
 //|
 //| Durability. BATPAK_DURABILITY_STORAGE: what was acknowledged survives a power loss. BATPAK_DURABILITY_PROCESS: it
-//| survives the death of the process, not that of the machine.
+//| survives the death of the process, not that of the machine. Appends of the latter go through a mapping of the log's file:
+//| somebody who cuts that file meanwhile ends this process by SIGBUS. Everything else answers damage with an error.
 
 // The names are those of the C types.
 #![allow(non_camel_case_types)]

@@ -134,7 +134,11 @@ impl File for LatchedFile {
     fn sync_data(&self) -> Result<()> {
         let _turn = self.sync_turn.lock().unwrap_or_else(PoisonError::into_inner);
         self.latch.check()?;
-        self.latch.watch(self.file.sync_data())
+        self.latch.watch(self.file.sync_data().and_then(|()| self.file.check_whole()))
+    }
+
+    fn check_whole(&self) -> Result<()> {
+        self.file.check_whole()
     }
 
     /// Refused once tripped. A failure trips nothing: nothing was written, and writing goes on without a mapping.

@@ -55,11 +55,25 @@ pub trait Storage: Send + Sync + Debug {
     fn remove(&self, path: &Path) -> Result<()>;
     /// Makes creations, renames and removals in the directory durable.
     fn sync_directory(&self, path: &Path) -> Result<()>;
+    /// Keeps a directory open, so that to sync it needs no descriptor any more, and that one put in its place is noticed. `None` where a
+    /// path is all there is.
+    fn hold_directory(&self, path: &Path) -> Result<Option<Box<dyn Directory>>> {
+        let _ = path;
+        Ok(None)
+    }
     /// Locks a file (made when missing and `create`) or a directory, exclusively or shared, without waiting.
     /// `None`: someone else holds it in a conflicting mode.
     fn lock(&self, path: &Path, mode: LockMode, create: bool) -> Result<Option<Box<dyn Lock>>>;
     /// Resolves links and relative parts, so that two names of one directory are one.
     fn canonicalize(&self, path: &Path) -> Result<PathBuf>;
+}
+
+/// A directory that is held open.
+pub trait Directory: Send + Sync + Debug {
+    /// As [`Storage::sync_directory`].
+    fn sync(&self) -> Result<()>;
+    /// An error unless its path still leads to it.
+    fn check_place(&self) -> Result<()>;
 }
 
 /// How a lock excludes others.
@@ -89,6 +103,10 @@ pub trait File: Send + Sync + Debug {
     fn write_at(&self, bytes: &[u8], offset: u64) -> Result<()>;
     /// Makes all written bytes and the length durable (fdatasync).
     fn sync_data(&self) -> Result<()>;
+    /// An error when somebody else has removed the file, or cut it below what was written here: what is synced would be in no log.
+    fn check_whole(&self) -> Result<()> {
+        Ok(())
+    }
     /// Maps the first `length` bytes for writing. Only ranges that lie in the file, with blocks allocated by
     /// [`File::write_at`], may be stored to.
     fn map_tail(&self, length: u64) -> Result<Box<dyn TailMap>>;

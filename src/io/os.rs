@@ -4,6 +4,8 @@
 //! * Interrupted calls and calls that would block are made again, with bounded patience; short ones are continued. A
 //!   failed sync is not made again. (An interrupted one is: EINTR says that it did not run to its end, and local file
 //!   systems return it before looking at any write-back error.)
+//! * No descriptor is 0, 1 or 2, which a host may have closed: what it prints would land in the log.
+//! * No write goes beyond the process's limit on file sizes, which would raise SIGXFSZ and end a host that does not expect it.
 //! * Every descriptor is close-on-exec. Files are opened non-blocking, which means nothing to regular files but keeps
 //!   a FIFO under a file's name from hanging us; whatever is no regular file is then refused.
 //! * A lock is `flock` on an open file description of its own, known to [`super::fork`]. Lock files are never unlinked:
@@ -11,15 +13,16 @@
 
 use std::fs::{self, DirBuilder, OpenOptions};
 use std::io;
-use std::os::fd::AsRawFd;
-use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::ptr::NonNull;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use super::fork::{self, Slot};
-use super::{Entry, File, Lock, LockMode, Storage, TailMap};
+use super::{Directory, Entry, File, Lock, LockMode, Storage, TailMap};
 use crate::error::{Error, Result};
 
 /// The file system of the operating system.
@@ -72,10 +75,11 @@ impl Storage for OsStorage {
             let item = item.map_err(|error| failed(&error))?;
             let Ok(name) = item.file_name().into_string() else { continue };
             let metadata = match item.metadata() {
-                Ok(metadata) if metadata.is_symlink() => fs::metadata(item.path()),
+                // A link to nowhere is an entry all the same: whoever needs the file is told that it is not there.
+                Ok(metadata) if metadata.is_symlink() => fs::metadata(item.path()).or(Ok(metadata)),
                 metadata => metadata,
             };
-            // Without metadata it is a link to nowhere, or was removed since.
+            // Without metadata it was removed since.
             if let Ok(metadata) = metadata {
                 entries.push(Entry { name, length: metadata.len(), is_directory: metadata.is_dir() });
             }
@@ -107,9 +111,11 @@ impl Storage for OsStorage {
     }
 
     fn sync_directory(&self, path: &Path) -> Result<()> {
-        let directory = OpenOptions::new().read(true).custom_flags(libc::O_DIRECTORY).open(path);
-        let directory = directory.map_err(|error| Error::io("opening", path, &error))?;
-        directory.sync_all().map_err(|error| Error::io("syncing", path, &error))
+        OsDirectory::open(path)?.sync()
+    }
+
+    fn hold_directory(&self, path: &Path) -> Result<Option<Box<dyn Directory>>> {
+        Ok(Some(Box::new(OsDirectory::open(path)?)))
     }
 
     fn lock(&self, path: &Path, mode: LockMode, create: bool) -> Result<Option<Box<dyn Lock>>> {
@@ -179,11 +185,52 @@ fn take_one(left: &mut u32) -> bool {
     any
 }
 
+/// Where descriptors of ours begin: those below are the standard streams, or free because the host has closed them.
+const FIRST_DESCRIPTOR: libc::c_int = 3;
+
+/// The same open file under a descriptor that is none of the standard streams'.
+pub(in crate::io) fn above_standard(file: OwnedFd) -> io::Result<OwnedFd> {
+    if file.as_raw_fd() >= FIRST_DESCRIPTOR {
+        return Ok(file);
+    }
+    // SAFETY: `fcntl` with this command takes no pointers, and the descriptor is open.
+    let fd = unsafe { libc::fcntl(file.as_raw_fd(), libc::F_DUPFD_CLOEXEC, FIRST_DESCRIPTOR) };
+    if fd < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: `fd` was opened just now, and nobody else has its number.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+fn open_above(options: &OpenOptions, path: &Path) -> io::Result<fs::File> {
+    let file = options.open(path)?;
+    above_standard(file.into()).map(fs::File::from)
+}
+
+/// The most bytes that a file of this process may have.
+fn file_bytes_max() -> u64 {
+    let mut limit = libc::rlimit { rlim_cur: libc::RLIM_INFINITY, rlim_max: libc::RLIM_INFINITY };
+    // SAFETY: `limit` is ours to be written to.
+    match unsafe { libc::getrlimit(libc::RLIMIT_FSIZE, &raw mut limit) } {
+        0 => limit.rlim_cur,
+        _ => u64::MAX,
+    }
+}
+
+fn check_file_bytes(end: u64) -> io::Result<()> {
+    match end > file_bytes_max() {
+        true => Err(io::Error::from_raw_os_error(libc::EFBIG)),
+        false => Ok(()),
+    }
+}
+
 /// An open regular file.
 #[derive(Debug)]
 pub struct OsFile {
     file: fs::File,
     path: PathBuf,
+    /// The bytes that it has by what was written through it: at least so many must be there.
+    end: AtomicU64,
 }
 
 impl OsFile {
@@ -191,7 +238,7 @@ impl OsFile {
         let failed = |error: &io::Error| Error::io(operation, path, error);
         let mut patience = Patience::new();
         let file = loop {
-            match options.custom_flags(libc::O_NONBLOCK).open(path) {
+            match open_above(options.custom_flags(libc::O_NONBLOCK), path) {
                 Ok(file) => break file,
                 Err(error) if patience.allows(&error) => {}
                 Err(error) => return Err(failed(&error)),
@@ -199,7 +246,7 @@ impl OsFile {
         };
         let kind = file.metadata().map_err(|error| failed(&error))?.file_type();
         if kind.is_file() {
-            return Ok(OsFile { file, path: path.to_owned() });
+            return Ok(OsFile { file, path: path.to_owned(), end: AtomicU64::new(0) });
         }
         let errno = if kind.is_dir() { libc::EISDIR } else { libc::EINVAL };
         Err(failed(&io::Error::from_raw_os_error(errno)))
@@ -225,9 +272,15 @@ impl File for OsFile {
 
     fn set_length(&self, length: u64) -> Result<()> {
         let mut patience = Patience::new();
+        // Growing is what the limit is about.
+        let result = if length > self.length()? { check_file_bytes(length) } else { Ok(()) };
+        result.map_err(|error| self.error("resizing", &error))?;
         loop {
             match self.file.set_len(length) {
-                Ok(()) => return Ok(()),
+                Ok(()) => {
+                    self.end.store(length, Ordering::Release);
+                    return Ok(());
+                }
                 Err(error) if patience.allows(&error) => {}
                 Err(error) => return Err(self.error("resizing", &error)),
             }
@@ -256,6 +309,8 @@ impl File for OsFile {
     fn write_at(&self, bytes: &[u8], offset: u64) -> Result<()> {
         let mut patience = Patience::new();
         let mut written = 0;
+        let end = if bytes.is_empty() { 0 } else { offset.saturating_add(bytes.len() as u64) };
+        check_file_bytes(end).map_err(|error| self.error("writing", &error))?;
         while written < bytes.len() {
             match self.file.write_at(&bytes[written..], offset + written as u64) {
                 Ok(0) => return Err(self.error("writing", &io::ErrorKind::WriteZero.into())),
@@ -267,6 +322,7 @@ impl File for OsFile {
                 Err(error) => return Err(self.error("writing", &error)),
             }
         }
+        self.end.fetch_max(end, Ordering::AcqRel);
         Ok(())
     }
 
@@ -275,11 +331,57 @@ impl File for OsFile {
         self.file.sync_data().map_err(|error| self.error("syncing", &error))
     }
 
+    fn check_whole(&self) -> Result<()> {
+        let metadata = self.file.metadata().map_err(|error| self.error("measuring", &error))?;
+        let end = self.end.load(Ordering::Acquire);
+        let message = match (metadata.nlink(), metadata.len()) {
+            (0, _) => String::from("somebody has removed or replaced the file while it was open"),
+            (_, length) if length < end => {
+                format!("somebody has cut the file from at least {end} to {length} bytes while it was open")
+            }
+            _ => return Ok(()),
+        };
+        Err(Error::Io { operation: "syncing", path: self.path.clone(), os_errno: libc::ESTALE, message })
+    }
+
     fn map_tail(&self, length: u64) -> Result<Box<dyn TailMap>> {
         match OsTailMap::new(&self.file, length) {
             Ok(map) => Ok(Box::new(map)),
             Err(error) => Err(self.error("mapping", &error)),
         }
+    }
+}
+
+/// An open directory.
+#[derive(Debug)]
+struct OsDirectory {
+    file: fs::File,
+    path: PathBuf,
+}
+
+impl OsDirectory {
+    fn open(path: &Path) -> Result<OsDirectory> {
+        match open_above(OpenOptions::new().read(true).custom_flags(libc::O_DIRECTORY), path) {
+            Ok(file) => Ok(OsDirectory { file, path: path.to_owned() }),
+            Err(error) => Err(Error::io("opening", path, &error)),
+        }
+    }
+}
+
+impl Directory for OsDirectory {
+    fn sync(&self) -> Result<()> {
+        self.file.sync_all().map_err(|error| Error::io("syncing", &self.path, &error))
+    }
+
+    fn check_place(&self) -> Result<()> {
+        let failed = |error: &io::Error| Error::io("finding", &self.path, error);
+        let held = self.file.metadata().map_err(|error| failed(&error))?;
+        let named = fs::metadata(&self.path).map_err(|error| failed(&error))?;
+        if (held.dev(), held.ino()) == (named.dev(), named.ino()) {
+            return Ok(());
+        }
+        let message = String::from("another directory stands where this one was opened");
+        Err(Error::Io { operation: "finding", path: self.path.clone(), os_errno: libc::ESTALE, message })
     }
 }
 
@@ -370,15 +472,11 @@ fn page_bytes() -> usize {
 /// Opens what is to be locked. An exclusive lock on a file is opened for writing, which read-only media refuse; a shared
 /// one, and one on a directory, for reading.
 fn open_for_lock(path: &Path, mode: LockMode, create: bool) -> Result<fs::File> {
-    let read = || OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(path);
+    let read = || open_above(OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK), path);
     let write = || {
-        OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create(create)
-            .truncate(false)
-            .custom_flags(libc::O_NONBLOCK)
-            .open(path)
+        let mut options = OpenOptions::new();
+        options.read(true).write(true).create(create).truncate(false).custom_flags(libc::O_NONBLOCK);
+        open_above(&options, path)
     };
     let opened = match mode {
         LockMode::Exclusive => match write() {
@@ -498,12 +596,47 @@ mod tests {
         assert!(OsStorage.lock(&path, LockMode::Shared, true).unwrap().is_some());
     }
 
+    /// Guards: an append is acknowledged in a file that somebody has removed or cut, where nobody will find it.
+    #[test]
+    fn a_file_that_was_removed_or_cut_is_not_whole() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("file");
+        let file = OsStorage.create_file(&path).unwrap();
+        file.write_at(b"bytes", 10).unwrap();
+        file.check_whole().unwrap();
+        file.set_length(12).unwrap();
+        file.check_whole().unwrap();
+        fs::File::options().write(true).open(&path).unwrap().set_len(11).unwrap();
+        assert!(matches!(file.check_whole(), Err(Error::Io { os_errno: libc::ESTALE, .. })));
+        file.write_at(b"bytes", 10).unwrap();
+        file.check_whole().unwrap();
+        fs::remove_file(&path).unwrap();
+        assert!(matches!(file.check_whole(), Err(Error::Io { os_errno: libc::ESTALE, .. })));
+    }
+
+    /// Guards: a store whose directory was renamed writes into the one that came in its place.
+    #[test]
+    fn another_directory_in_the_place_of_a_held_one_is_noticed() {
+        let root = tempfile::tempdir().unwrap();
+        let (path, away) = (root.path().join("held"), root.path().join("away"));
+        fs::create_dir(&path).unwrap();
+        let held = OsStorage.hold_directory(&path).unwrap().unwrap();
+        held.check_place().unwrap();
+        fs::rename(&path, &away).unwrap();
+        assert!(matches!(held.check_place(), Err(Error::Io { os_errno: libc::ENOENT, .. })));
+        fs::create_dir(&path).unwrap();
+        assert!(matches!(held.check_place(), Err(Error::Io { os_errno: libc::ESTALE, .. })));
+        fs::remove_dir(&path).unwrap();
+        fs::rename(&away, &path).unwrap();
+        held.check_place().unwrap();
+    }
+
     /// Guards: a full device is not told apart from other failures.
     #[test]
     fn a_full_device_is_a_full_disk() {
         let file = fs::File::options().write(true).open("/dev/full");
         let Ok(file) = file else { return };
-        let file = OsFile { file, path: PathBuf::from("/dev/full") };
+        let file = OsFile { file, path: PathBuf::from("/dev/full"), end: AtomicU64::new(0) };
         assert!(matches!(file.write_at(b"x", 0), Err(Error::DiskFull { operation: "writing", .. })));
     }
 

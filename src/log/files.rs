@@ -30,6 +30,31 @@ impl FilePool {
         Arc::new(FileSlot { pool: self.clone(), path, file: Mutex::default() })
     }
 
+    /// Opens a file, if it is there. Where descriptors are short, those of other files give way.
+    fn open(&self, path: &Path) -> Result<Option<Arc<dyn File>>> {
+        loop {
+            match self.storage.open_read(path) {
+                Err(Error::Io { os_errno: libc::EMFILE | libc::ENFILE, .. }) if self.close_oldest() => {}
+                opened => return opened,
+            }
+        }
+    }
+
+    /// Lets the oldest descriptor go. Says whether there was one.
+    fn close_oldest(&self) -> bool {
+        loop {
+            let oldest = self.open.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
+            match oldest {
+                None => return false,
+                Some(slot) => {
+                    if slot.upgrade().is_some_and(|slot| slot.close()) {
+                        return true;
+                    }
+                }
+            }
+        }
+    }
+
     fn opened(&self, slot: &Arc<FileSlot>) {
         let oldest = {
             let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
@@ -57,22 +82,27 @@ impl FileSlot {
 
     /// The open file. A missing one is an error: it was there when the store was opened.
     pub fn get(self: &Arc<FileSlot>) -> Result<Arc<dyn File>> {
-        if let Some(file) = &*self.file.lock().unwrap_or_else(PoisonError::into_inner) {
-            return Ok(file.clone());
-        }
-        let file = self.pool.storage.open_read(&self.path)?.ok_or_else(|| Error::Corrupt {
+        self.find()?.ok_or_else(|| Error::Corrupt {
             path: self.path.clone(),
             offset: 0,
             sequence: 0,
             reason: String::from("the file was removed while the store was open"),
-        })?;
-        *self.file.lock().unwrap_or_else(PoisonError::into_inner) = Some(file.clone());
-        self.pool.opened(self);
-        Ok(file)
+        })
     }
 
-    /// Lets the descriptor go; the next use opens it anew.
-    pub fn close(&self) {
-        *self.file.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    /// The open file, `None` when there is none.
+    pub fn find(self: &Arc<FileSlot>) -> Result<Option<Arc<dyn File>>> {
+        if let Some(file) = &*self.file.lock().unwrap_or_else(PoisonError::into_inner) {
+            return Ok(Some(file.clone()));
+        }
+        let Some(file) = self.pool.open(&self.path)? else { return Ok(None) };
+        *self.file.lock().unwrap_or_else(PoisonError::into_inner) = Some(file.clone());
+        self.pool.opened(self);
+        Ok(Some(file))
+    }
+
+    /// Lets the descriptor go; the next use opens it anew. Says whether there was one.
+    pub fn close(&self) -> bool {
+        self.file.lock().unwrap_or_else(PoisonError::into_inner).take().is_some()
     }
 }

@@ -479,6 +479,11 @@ pub(crate) fn recover<S: Sink>(
         break;
     }
     if mend {
+        if last + 1 < count {
+            // An index that is whole says that another segment follows, so it goes first.
+            storage.remove(&directory.join(index_name(scanned[last].0.base)))?;
+            storage.sync_directory(directory)?;
+        }
         remove_segments(storage, directory, scanned[last + 1..].iter().rev().map(|(found, _)| found.base))?;
         for (found, scan) in &scanned[..=last] {
             let Some(file) = storage.open_write(&found.path)? else { continue };

@@ -94,6 +94,8 @@ impl Space {
             if from >= end {
                 break;
             }
+            // Zeros behind a gap would hide that somebody has cut the file.
+            self.file().check_whole()?;
             let to = end.min((from / ZEROS.len() as u64 + 1) * ZEROS.len() as u64);
             self.file().write_at_unlatched(&ZEROS[..(to - from) as usize], from)?;
             if let Some(Some(map)) = self.map.get() {

@@ -399,7 +399,9 @@ fn carry_out(shared: &Shared, inner: &Inner, job: Job) {
 fn seal(inner: &Inner, segment: &Segment) {
     let end = segment.open_index().map_or(segment.base, |index| segment.base + u64::from(index.count()));
     let durable = inner.settle_before_seal(end).and_then(|()| inner.commit_sealed(end));
-    let sealed = durable.and_then(|()| segment.seal(&inner.library));
+    // A whole index says that another segment follows: the name of that one is to be durable first, even if no event needs it yet.
+    let named = durable.and_then(|()| inner.library.sync_directory().inspect_err(|error| inner.latch.trip(error)));
+    let sealed = named.and_then(|()| segment.seal(&inner.library));
     inner.segments_version.fetch_add(1, Ordering::Release);
     if let Err(error) = sealed {
         inner.options.log.write(LogLevel::Error, "index", || {

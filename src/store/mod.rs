@@ -338,15 +338,26 @@ impl Store {
         }
     }
 
+    /// As [`segments::Library::check_place`], of the store's directory.
+    pub(crate) fn check_place(&self) -> Result<()> {
+        self.inner.library.check_place()
+    }
+
     pub(crate) fn storage(&self) -> &Arc<dyn Storage> {
         &self.inner.storage
     }
 
     /// Makes the entry of the directory of checkpoints durable, once. A sync that failed is not tried again: it could succeed with the
-    /// entry lost.
+    /// entry lost. One that could not be begun may be.
     pub(crate) fn settle_cursors_entry(&self) -> Result<()> {
         let mut entry = self.inner.cursors_entry.lock().unwrap_or_else(PoisonError::into_inner);
-        entry.get_or_insert_with(|| self.inner.storage.sync_directory(&self.inner.path)).clone()
+        if entry.is_none() {
+            *entry = Some(match self.inner.storage.hold_directory(&self.inner.path)? {
+                Some(held) => held.sync(),
+                None => self.inner.storage.sync_directory(&self.inner.path),
+            });
+        }
+        entry.clone().unwrap_or(Ok(()))
     }
 
     /// That directory was made, and the sync of its entry failed.

@@ -6,8 +6,9 @@ use std::sync::Arc;
 
 use crate::error::{Error, Result};
 use crate::event::{BufferPool, StoreId, TIME_US_MAX};
-use crate::format::segment::{SEGMENT_HEADER_BYTES, SegmentHeader, parse_segment_name, segment_name};
+use crate::format::segment::{SEGMENT_HEADER_BYTES, SegmentHeader, index_name, parse_segment_name, segment_name};
 use crate::format::{Malformed, StoreFile};
+use crate::index::sealed::SealedIndex;
 use crate::io::latch::{Latch, LatchedFile};
 use crate::io::{Entry, Lock, LockMode, Storage, fork, time};
 use crate::log::damaged;
@@ -69,10 +70,9 @@ impl Store {
         let listed = storage.list(&path)?.ok_or_else(|| Error::NotFound { path: path.clone() })?;
         check_directory(&path, &listed, options)?;
         let directory = path.join(SEGMENTS_NAME);
-        let identity = match identify(&*storage, &path, &directory, options)? {
-            Some(identity) => identity,
-            None => make(&*storage, &path, options)?,
-        };
+        let found = identify(&*storage, &path, &directory, options)?;
+        let is_made = found.is_some();
+        let identity = found.unwrap_or_else(|| new_identity(options));
         if write {
             // A kill may have come between making something here and syncing its name.
             storage.sync_directory(&path)?;
@@ -85,12 +85,13 @@ impl Store {
             }
         }
         let entries = storage.list(&directory)?.unwrap_or_default();
-        let mut bases: Vec<u64> = entries
-            .iter()
-            .filter(|entry| !entry.is_directory)
-            .filter_map(|entry| parse_segment_name(&entry.name))
-            .collect();
+        // Whatever has a segment's name stands in its place: to pass over it would end the log before it.
+        let mut bases: Vec<u64> = entries.iter().filter_map(|entry| parse_segment_name(&entry.name)).collect();
         bases.sort_unstable();
+        if is_made && bases.is_empty() {
+            let reason = String::from("the store was made, but has no segment file");
+            return Err(Error::Corrupt { path: directory.join(segment_name(0)), offset: 0, sequence: 0, reason });
+        }
         if write {
             remove_temporaries(&*storage, &directory, &entries)?;
             let cursors = path.join(CURSORS_NAME);
@@ -101,10 +102,30 @@ impl Store {
                 storage.sync_directory(&cursors)?;
             }
         }
+        if let Some(&newest) = bases.last() {
+            check_none_follows(&storage, &directory, &identity.store_id, newest)?;
+        }
         let make_sink = |header: &SegmentHeader| MemorySink::new(header);
         let recovered = recover(&*storage, &directory, &identity.store_id, &bases, write, make_sink)?;
         assemble(path, options, locks, &identity, recovered)
     }
+}
+
+/// A segment's index is made whole only once the next segment's name is durable: of the newest one there is none, or a partial one. Else
+/// somebody has taken away what came behind, and the log would end before its end with nobody told.
+fn check_none_follows(storage: &Arc<dyn Storage>, directory: &Path, store_id: &StoreId, newest: u64) -> Result<()> {
+    let slot = FilePool::new(storage.clone()).slot(directory.join(index_name(newest)));
+    if slot.find()?.is_none() {
+        return Ok(());
+    }
+    // A damaged one says nothing; it is rebuilt.
+    let Ok(index) = SealedIndex::open(slot, Arc::default(), store_id, newest) else { return Ok(()) };
+    if index.is_partial() {
+        return Ok(());
+    }
+    let next = newest + u64::from(index.count());
+    let reason = String::from("the segment is missing, but the one before was left for it");
+    Err(Error::Corrupt { path: directory.join(segment_name(next)), offset: 0, sequence: next, reason })
 }
 
 /// Removes what was being made when an earlier opening ended: nobody else can be making it while the locks are held.
@@ -191,6 +212,9 @@ fn identify(storage: &dyn Storage, path: &Path, directory: &Path, options: &Stor
                     format!("{} is missing or damaged; rebuilt from segment {base}", file_path.display())
                 });
                 if !options.read_only {
+                    // Whoever was killed in the midst of making the store may not have come to this.
+                    storage.sync_directory(path)?;
+                    storage.sync_directory(directory)?;
                     write_store_file(storage, path, &identity)?;
                 }
                 return Ok(Some(identity));
@@ -225,17 +249,16 @@ fn write_store_file(storage: &dyn Storage, path: &Path, identity: &Identity) -> 
     storage.sync_directory(path)
 }
 
-fn make(storage: &dyn Storage, path: &Path, options: &StoreOptions) -> Result<Identity> {
-    let identity = Identity {
+fn new_identity(options: &StoreOptions) -> Identity {
+    Identity {
         store_id: StoreId(time::random_bytes()),
         created_us: options.clock.now_us().clamp(0, TIME_US_MAX),
         key_window: options.key_window,
-    };
-    write_store_file(storage, path, &identity)?;
-    Ok(identity)
+    }
 }
 
-/// The first segment of a store that has none: whole, or not there.
+/// The first segment of a store that has none: whole, or not there. STORE comes after it: a store that has STORE and no segment has lost
+/// them.
 fn make_first_segment(library: &Library, identity: &Identity) -> Result<()> {
     let header = SegmentHeader {
         store_id: identity.store_id,
@@ -246,7 +269,7 @@ fn make_first_segment(library: &Library, identity: &Identity) -> Result<()> {
         key_window: identity.key_window,
     };
     library.write_whole(&library.directory.join(segment_name(0)), &header.encode())?;
-    library.storage.sync_directory(&library.directory)
+    library.sync_directory()
 }
 
 fn assemble(
@@ -258,10 +281,12 @@ fn assemble(
 ) -> Result<Store> {
     let storage = options.storage.clone();
     let store_id = identity.store_id;
+    let directory = path.join(SEGMENTS_NAME);
     let library = Library {
         storage: storage.clone(),
         store_id,
-        directory: path.join(SEGMENTS_NAME),
+        held: if options.read_only { None } else { storage.hold_directory(&directory)? },
+        directory,
         files: FilePool::new(storage.clone()),
         pages: Arc::default(),
         read_only: options.read_only,
@@ -272,6 +297,7 @@ fn assemble(
         None => {
             if !options.read_only {
                 make_first_segment(&library, identity)?;
+                write_store_file(&*storage, &path, identity)?;
             }
             Recovered {
                 segments: vec![RecoveredSegment { base: 0, sink: None }],

@@ -59,6 +59,7 @@ impl Inner {
     /// A segment file under its final name, with its header in the page cache. Its name and bytes become durable with the first
     /// sync that covers them: until then no STORAGE event in it is acknowledged, and recovery takes it for absent.
     fn new_space(&self, header: &SegmentHeader) -> Result<Space> {
+        self.library.check_place()?;
         let path = self.library.directory.join(segment_name(header.base));
         let (ahead, name) = match self.helper.take_prepared() {
             Some(space) => (space, NEXT_SEGMENT_NAME),
@@ -89,6 +90,7 @@ impl Inner {
 
     /// A file for the next segment, under a temporary name, with `bytes` prepared.
     pub(super) fn prepare_space(&self, name: &str, bytes: u64) -> Result<Space> {
+        self.library.check_place()?;
         let file = self.storage.create(&self.library.directory.join(name))?;
         let space = Space::new(Arc::new(LatchedFile::new(file, self.latch.clone())), 0, self.options.segment_bytes);
         space.prepare(bytes)?;

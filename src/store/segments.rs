@@ -18,7 +18,7 @@ use crate::index::build;
 use crate::index::memory::{ControlEntry, IndexEntry, MemoryIndex};
 use crate::index::pages::PageCache;
 use crate::index::sealed::SealedIndex;
-use crate::io::Storage;
+use crate::io::{Directory, Storage};
 use crate::log::damaged;
 use crate::log::files::{FilePool, FileSlot};
 use crate::log::recovery::{Sink, read_header, scan_segment};
@@ -185,12 +185,28 @@ pub(crate) struct Library {
     pub storage: Arc<dyn Storage>,
     pub store_id: StoreId,
     pub directory: PathBuf,
+    /// The same directory, held open by who writes.
+    pub held: Option<Box<dyn Directory>>,
     pub files: Arc<FilePool>,
     pub pages: Arc<PageCache>,
     pub read_only: bool,
 }
 
 impl Library {
+    /// Makes what was created, renamed and removed here durable.
+    pub fn sync_directory(&self) -> Result<()> {
+        match &self.held {
+            Some(held) => held.sync(),
+            None => self.storage.sync_directory(&self.directory),
+        }
+    }
+
+    /// The directory is still the one that was opened. To be asked before anything is made, renamed or removed in it by name: what has its
+    /// name now may be another store.
+    pub fn check_place(&self) -> Result<()> {
+        self.held.as_ref().map_or(Ok(()), |held| held.check_place())
+    }
+
     pub fn segment(&self, base: u64, index: Option<Arc<MemoryIndex>>) -> Arc<Segment> {
         Arc::new(Segment {
             base,
@@ -205,6 +221,7 @@ impl Library {
         let mut name = path.file_name().unwrap_or_default().to_owned();
         name.push(".tmp");
         let temporary = path.with_file_name(name);
+        self.check_place()?;
         let written = (|| {
             let file = self.storage.create(&temporary)?;
             file.write_at(bytes, 0)?;
@@ -269,7 +286,10 @@ impl Segment {
                 let memory = library.rebuild(self, end)?;
                 let bytes = build::encode(&memory, &library.store_id, false);
                 self.forget_index(library);
-                if !library.read_only && library.write_whole(self.index_slot.path(), &bytes).is_ok() {
+                // As for a seal: the next segment's name comes first.
+                let write =
+                    || library.sync_directory().and_then(|()| library.write_whole(self.index_slot.path(), &bytes));
+                if !library.read_only && write().is_ok() {
                     Index::Sealed(Arc::new(SealedIndex::open(
                         self.index_slot.clone(),
                         library.pages.clone(),
@@ -292,7 +312,7 @@ impl Segment {
     }
 
     fn open_sealed(&self, library: &Library, end: u64) -> Result<Option<SealedIndex>> {
-        if library.storage.open_read(self.index_slot.path())?.is_none() {
+        if self.index_slot.find()?.is_none() {
             return Ok(None);
         }
         let sealed = SealedIndex::open(self.index_slot.clone(), library.pages.clone(), &library.store_id, self.base)?;
@@ -307,6 +327,7 @@ impl Segment {
                 *self.index.write().unwrap_or_else(PoisonError::into_inner) = None;
                 self.forget_index(library);
                 if !library.read_only {
+                    library.check_place()?;
                     library.storage.remove(self.index_slot.path())?;
                     return read(&self.index(library, end)?);
                 }
@@ -343,7 +364,7 @@ impl Segment {
         epoch: u64,
     ) -> Result<Arc<MemoryIndex>> {
         let partial = (|| {
-            if library.storage.open_read(self.index_slot.path())?.is_none() {
+            if self.index_slot.find()?.is_none() {
                 return Ok(None);
             }
             let sealed =

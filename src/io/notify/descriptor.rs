@@ -5,6 +5,8 @@ use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::path::Path;
 
 use crate::error::{Error, Result};
+#[cfg(any(target_os = "linux", target_os = "android"))]
+use crate::io::os::above_standard;
 
 #[derive(Debug)]
 pub struct Descriptor {
@@ -23,7 +25,7 @@ impl Descriptor {
             return Err(creation_error());
         }
         // SAFETY: `fd` was opened just now, and nobody else has its number.
-        let reader = unsafe { OwnedFd::from_raw_fd(fd) };
+        let reader = above_standard(unsafe { OwnedFd::from_raw_fd(fd) }).map_err(|_| creation_error())?;
         Ok(Descriptor { reader })
     }
 
