@@ -75,9 +75,12 @@ impl Storage for OsStorage {
                 Ok(metadata) if metadata.is_symlink() => fs::metadata(item.path()),
                 metadata => metadata,
             };
-            // Without metadata it is a link to nowhere, or was removed since.
-            if let Ok(metadata) = metadata {
-                entries.push(Entry { name, length: metadata.len(), is_directory: metadata.is_dir() });
+            match metadata {
+                Ok(metadata) => entries.push(Entry { name, length: metadata.len(), is_directory: metadata.is_dir() }),
+                // It was removed since, or is a link to nowhere.
+                Err(error) if leads_nowhere(&error) => {}
+                // To leave it out would be to say that it is not there: a log without its newest segment is a shorter log.
+                Err(error) => return Err(Error::io("listing", &item.path(), &error)),
             }
         }
         Ok(Some(entries))
@@ -177,6 +180,10 @@ fn take_one(left: &mut u32) -> bool {
     let any = *left > 0;
     *left = left.saturating_sub(1);
     any
+}
+
+fn leads_nowhere(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::ENOENT | libc::ENOTDIR | libc::ELOOP))
 }
 
 /// An open regular file.
@@ -477,6 +484,19 @@ mod tests {
         assert_eq!(unsafe { libc::mkfifo(name.as_ptr(), 0o600) }, 0);
         assert!(matches!(OsStorage.open_read(&path), Err(Error::Io { .. })));
         assert!(matches!(OsStorage.open_write(&path), Err(Error::Io { .. })));
+    }
+
+    /// Guards: a file that cannot be looked at is left out of the listing, and a segment's events are gone. (R7: `SHIM_ONE=9:73:73:1:5:0`)
+    #[test]
+    fn a_file_that_cannot_be_looked_at_is_an_error_and_not_left_out() {
+        let directory = tempfile::tempdir().unwrap();
+        let link = |name: &str, to: &str| std::os::unix::fs::symlink(to, directory.path().join(name)).unwrap();
+        link("to nowhere", "nowhere");
+        link("to itself", "to itself");
+        assert_eq!(OsStorage.list(directory.path()).unwrap(), Some(Vec::new()));
+        link("00000000000000000007.seg", &"x".repeat(300));
+        let failed = OsStorage.list(directory.path());
+        assert!(matches!(failed, Err(Error::Io { os_errno: libc::ENAMETOOLONG, .. })), "{failed:?}");
     }
 
     #[test]
