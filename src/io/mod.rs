@@ -54,6 +54,11 @@ pub trait Storage: Send + Sync + Debug {
     fn remove(&self, path: &Path) -> Result<()>;
     /// Makes creations, renames and removals in the directory durable.
     fn sync_directory(&self, path: &Path) -> Result<()>;
+    /// Opens a directory that is to be synced again and again, so that a sync takes no further descriptor: there may be none left
+    /// when it matters. `None`: [`Storage::sync_directory`] takes none here.
+    fn hold_directory(&self, _path: &Path) -> Result<Option<Box<dyn Directory>>> {
+        Ok(None)
+    }
     /// Locks a file (made when missing and `create`) or a directory, exclusively or shared, without waiting.
     /// `None`: someone else holds it in a conflicting mode.
     fn lock(&self, path: &Path, mode: LockMode, create: bool) -> Result<Option<Box<dyn Lock>>>;
@@ -72,6 +77,12 @@ pub enum LockMode {
 
 /// A held lock, released when dropped. A forked child does not hold it: its copy of the descriptor is closed at fork.
 pub trait Lock: Send + Sync + Debug {}
+
+/// An open directory.
+pub trait Directory: Send + Sync + Debug {
+    /// Makes creations, renames and removals in it durable.
+    fn sync(&self) -> Result<()>;
+}
 
 /// An open file.
 pub trait File: Send + Sync + Debug {

@@ -19,7 +19,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::fork::{self, Slot};
-use super::{Entry, File, Lock, LockMode, Storage, TailMap};
+use super::{Directory, Entry, File, Lock, LockMode, Storage, TailMap};
 use crate::error::{Error, Result};
 
 /// The file system of the operating system.
@@ -110,9 +110,11 @@ impl Storage for OsStorage {
     }
 
     fn sync_directory(&self, path: &Path) -> Result<()> {
-        let directory = OpenOptions::new().read(true).custom_flags(libc::O_DIRECTORY).open(path);
-        let directory = directory.map_err(|error| Error::io("opening", path, &error))?;
-        directory.sync_all().map_err(|error| Error::io("syncing", path, &error))
+        OsDirectory::open(path)?.sync()
+    }
+
+    fn hold_directory(&self, path: &Path) -> Result<Option<Box<dyn Directory>>> {
+        Ok(Some(Box::new(OsDirectory::open(path)?)))
     }
 
     fn lock(&self, path: &Path, mode: LockMode, create: bool) -> Result<Option<Box<dyn Lock>>> {
@@ -186,6 +188,39 @@ fn leads_nowhere(error: &io::Error) -> bool {
     matches!(error.raw_os_error(), Some(libc::ENOENT | libc::ENOTDIR | libc::ELOOP))
 }
 
+/// Opens, and again where that may help.
+fn open_patiently(options: &OpenOptions, path: &Path) -> io::Result<fs::File> {
+    let mut patience = Patience::new();
+    loop {
+        match options.open(path) {
+            Err(error) if patience.allows(&error) => {}
+            opened => return opened,
+        }
+    }
+}
+
+/// An open directory.
+#[derive(Debug)]
+struct OsDirectory {
+    file: fs::File,
+    path: PathBuf,
+}
+
+impl OsDirectory {
+    fn open(path: &Path) -> Result<OsDirectory> {
+        match open_patiently(OpenOptions::new().read(true).custom_flags(libc::O_DIRECTORY), path) {
+            Ok(file) => Ok(OsDirectory { file, path: path.to_owned() }),
+            Err(error) => Err(Error::io("opening", path, &error)),
+        }
+    }
+}
+
+impl Directory for OsDirectory {
+    fn sync(&self) -> Result<()> {
+        self.file.sync_all().map_err(|error| Error::io("syncing", &self.path, &error))
+    }
+}
+
 /// An open regular file.
 #[derive(Debug)]
 pub struct OsFile {
@@ -196,14 +231,7 @@ pub struct OsFile {
 impl OsFile {
     fn open(path: &Path, options: &mut OpenOptions, operation: &'static str) -> Result<OsFile> {
         let failed = |error: &io::Error| Error::io(operation, path, error);
-        let mut patience = Patience::new();
-        let file = loop {
-            match options.custom_flags(libc::O_NONBLOCK).open(path) {
-                Ok(file) => break file,
-                Err(error) if patience.allows(&error) => {}
-                Err(error) => return Err(failed(&error)),
-            }
-        };
+        let file = open_patiently(options.custom_flags(libc::O_NONBLOCK), path).map_err(|error| failed(&error))?;
         let kind = file.metadata().map_err(|error| failed(&error))?.file_type();
         if kind.is_file() {
             return Ok(OsFile { file, path: path.to_owned() });
@@ -377,16 +405,13 @@ fn page_bytes() -> usize {
 /// Opens what is to be locked. An exclusive lock on a file is opened for writing, which read-only media refuse; a shared
 /// one, and one on a directory, for reading.
 fn open_for_lock(path: &Path, mode: LockMode, create: bool) -> Result<fs::File> {
-    let read = || OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(path);
-    let write = || {
-        OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create(create)
-            .truncate(false)
-            .custom_flags(libc::O_NONBLOCK)
-            .open(path)
+    let options = |write: bool| {
+        let mut options = OpenOptions::new();
+        options.read(true).write(write).create(write && create).truncate(false).custom_flags(libc::O_NONBLOCK);
+        options
     };
+    let read = || open_patiently(&options(false), path);
+    let write = || open_patiently(&options(true), path);
     let opened = match mode {
         LockMode::Exclusive => match write() {
             Err(error) if error.kind() == io::ErrorKind::IsADirectory => read(),

@@ -129,7 +129,7 @@ impl Inner {
                 // Derived: the next opening rebuilds it if this fails.
                 index_error = segment.write_partial(&self.library, &appender.index).err();
             }
-            self.storage.sync_directory(&self.library.directory)
+            self.library.sync_directory()
         });
         let _ = self.storage.remove(&self.library.directory.join(NEXT_SEGMENT_NAME));
         // Let the mappings and the descriptors go.

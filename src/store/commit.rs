@@ -139,7 +139,7 @@ impl Inner {
             file.sync_data()?;
         }
         if directory {
-            self.storage.sync_directory(&self.library.directory).inspect_err(|error| self.latch.trip(error))?;
+            self.library.sync_directory().inspect_err(|error| self.latch.trip(error))?;
         }
         self.syncs.fetch_add(1, Ordering::Relaxed);
         {

@@ -241,7 +241,7 @@ fn make_first_segment(library: &Library, identity: &Identity) -> Result<()> {
         key_window: identity.key_window,
     };
     library.write_whole(&library.directory.join(segment_name(0)), &header.encode())?;
-    library.storage.sync_directory(&library.directory)
+    library.sync_directory()
 }
 
 fn assemble(
@@ -253,10 +253,13 @@ fn assemble(
 ) -> Result<Store> {
     let storage = options.storage.clone();
     let store_id = identity.store_id;
+    let directory = path.join(SEGMENTS_NAME);
+    let held = if options.read_only { None } else { storage.hold_directory(&directory)? };
     let library = Library {
         storage: storage.clone(),
         store_id,
-        directory: path.join(SEGMENTS_NAME),
+        directory,
+        held,
         files: FilePool::new(storage.clone()),
         pages: Arc::default(),
         read_only: options.read_only,

@@ -18,7 +18,7 @@ use crate::index::build;
 use crate::index::memory::{ControlEntry, IndexEntry, MemoryIndex};
 use crate::index::pages::PageCache;
 use crate::index::sealed::SealedIndex;
-use crate::io::Storage;
+use crate::io::{Directory, Storage};
 use crate::log::damaged;
 use crate::log::files::{FilePool, FileSlot};
 use crate::log::recovery::{Sink, read_header, scan_segment};
@@ -184,6 +184,8 @@ pub(crate) struct Library {
     pub storage: Arc<dyn Storage>,
     pub store_id: StoreId,
     pub directory: PathBuf,
+    /// The same, open, in a store that is written to.
+    pub held: Option<Box<dyn Directory>>,
     pub files: Arc<FilePool>,
     pub pages: Arc<PageCache>,
     pub read_only: bool,
@@ -197,6 +199,14 @@ impl Library {
             index_slot: self.files.slot(self.directory.join(index_name(base))),
             index: RwLock::new(index.map(Index::Memory)),
         })
+    }
+
+    /// Makes the names in the directory of segments durable. Where it is held, this fails for no lack of descriptors.
+    pub fn sync_directory(&self) -> Result<()> {
+        match &self.held {
+            Some(held) => held.sync(),
+            None => self.storage.sync_directory(&self.directory),
+        }
     }
 
     /// Writes a file whole: under another name, synced, then renamed. The directory is not synced.
