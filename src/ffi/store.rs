@@ -937,7 +937,7 @@ impl Request {
         let events = [unsafe { self.items.event(0) }?];
         let mut answers = [Receipt::default()];
         target.append(&events, self.options.durability, &mut answers)?;
-        self.write_receipts(target, &events, &answers)
+        self.write_receipts(target, &events, &answers, &mut [[0; 32]])
     }
 
     fn append_batch(&self, target: Target<'_>) -> Result<batpak_status_t> {
@@ -973,8 +973,18 @@ impl Request {
             answers.try_reserve(count).map_err(no_memory)?;
             answers.resize(count, Receipt::default());
         }
+        let mut hashes = Vec::new();
+        if self.wants_leaf_hashes() {
+            // Before anything is appended.
+            hashes.try_reserve_exact(count).map_err(no_memory)?;
+            hashes.resize(count, [0; 32]);
+        }
         target.append(events, self.options.durability, answers)?;
-        self.write_receipts(target, events, answers)
+        self.write_receipts(target, events, answers, &mut hashes)
+    }
+
+    fn wants_leaf_hashes(&self) -> bool {
+        !self.receipts.is_null() && self.options.flags & BATPAK_APPEND_LEAF_HASH != 0
     }
 
     #[inline]
@@ -983,6 +993,7 @@ impl Request {
         target: Target<'_>,
         events: &[NewEvent<'_>],
         answers: &[Receipt],
+        hashes: &mut [[u8; 32]],
     ) -> Result<batpak_status_t> {
         if self.receipts.is_null() {
             return Ok(BATPAK_OK);
@@ -991,19 +1002,24 @@ impl Request {
             // SAFETY: the caller's array has as many receipts as there are items, and so as there are answers.
             unsafe { self.receipts.add(index).write(receipt_of(answer)) };
         }
-        if self.options.flags & BATPAK_APPEND_LEAF_HASH != 0 {
-            self.write_leaf_hashes(target, events, answers);
+        if self.wants_leaf_hashes() {
+            self.write_leaf_hashes(target, events, answers, hashes);
         }
         Ok(BATPAK_OK)
     }
 
     #[cold]
-    fn write_leaf_hashes(&self, target: Target<'_>, events: &[NewEvent<'_>], answers: &[Receipt]) {
-        let mut hashes = vec![[0; 32]; answers.len()];
-        target.leaf_hashes(events, answers, &mut hashes);
-        for (index, hash) in hashes.into_iter().enumerate() {
+    fn write_leaf_hashes(
+        &self,
+        target: Target<'_>,
+        events: &[NewEvent<'_>],
+        answers: &[Receipt],
+        hashes: &mut [[u8; 32]],
+    ) {
+        target.leaf_hashes(events, answers, hashes);
+        for (index, hash) in hashes.iter().enumerate() {
             // SAFETY: as in `write_receipts`, which has written these receipts.
-            unsafe { (*self.receipts.add(index)).leaf_hash = hash };
+            unsafe { (*self.receipts.add(index)).leaf_hash = *hash };
         }
     }
 }
