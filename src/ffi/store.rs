@@ -400,7 +400,8 @@ pub unsafe extern "C" fn batpak_store_options_init(
 /// One opening for writing holds a store at a time, in all processes: a second one is BATPAK_E_LOCKED. After a crash
 /// the log's end is repaired here: what was acknowledged stays.
 /// Errors: BATPAK_E_LOCKED, BATPAK_E_NOT_A_STORE, BATPAK_E_NOT_FOUND, BATPAK_E_ALREADY_EXISTS, BATPAK_E_CORRUPT,
-/// BATPAK_E_NEWER_FORMAT, BATPAK_E_STORE_MISMATCH, BATPAK_E_UNSUPPORTED, BATPAK_E_DISK_FULL, BATPAK_E_IO.
+/// BATPAK_E_NEWER_FORMAT, BATPAK_E_STORE_MISMATCH, BATPAK_E_UNSUPPORTED, BATPAK_E_DISK_FULL, BATPAK_E_IO,
+/// BATPAK_E_NO_MEMORY.
 /// Any thread; waits for the disk. A store that it made is durable on return. Since 0.1.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn batpak_store_open(
@@ -448,8 +449,8 @@ pub unsafe extern "C" fn batpak_store_open_z(
 ///
 /// timeout_ms: how long to wait for running handlers; -1 for ever. err: out, may be NULL.
 /// Errors: BATPAK_E_BUSY: handlers were still running, the store is still open, call again; BATPAK_E_REENTRANT: called
-/// from a handler of one of its workers; BATPAK_E_DISK_FULL, BATPAK_E_IO: the store is closed, but what was not yet
-/// durable may not survive a power loss.
+/// from a handler of one of its workers; BATPAK_E_DISK_FULL, BATPAK_E_IO, BATPAK_E_POISONED: the store is closed, but
+/// what was not yet durable may not survive a power loss.
 /// Any thread; waits for handlers and the disk. Everything acknowledged is durable on BATPAK_OK. Since 0.1.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn batpak_store_close(
