@@ -678,7 +678,8 @@ batpak_status_t batpak_store_options_init(batpak_store_options_t *options, size_
  * One opening for writing holds a store at a time, in all processes: a second one is BATPAK_E_LOCKED. After a crash
  * the log's end is repaired here: what was acknowledged stays.
  * Errors: BATPAK_E_LOCKED, BATPAK_E_NOT_A_STORE, BATPAK_E_NOT_FOUND, BATPAK_E_ALREADY_EXISTS, BATPAK_E_CORRUPT,
- * BATPAK_E_NEWER_FORMAT, BATPAK_E_STORE_MISMATCH, BATPAK_E_UNSUPPORTED, BATPAK_E_DISK_FULL, BATPAK_E_IO.
+ * BATPAK_E_NEWER_FORMAT, BATPAK_E_STORE_MISMATCH, BATPAK_E_UNSUPPORTED, BATPAK_E_DISK_FULL, BATPAK_E_IO,
+ * BATPAK_E_NO_MEMORY.
  * Any thread; waits for the disk. A store that it made is durable on return. Since 0.1.
  */
 batpak_status_t batpak_store_open(const char *path,
@@ -706,7 +707,7 @@ batpak_status_t batpak_store_open_z(const char *path,
  * timeout_ms: how long to wait for running handlers; -1 for ever. err: out, may be NULL.
  * Errors: BATPAK_E_BUSY: handlers were still running, the store is still open, call again; BATPAK_E_REENTRANT: called
  * from a handler of one of its workers, or from another callback that closing would wait for; BATPAK_E_DISK_FULL,
- * BATPAK_E_IO: the store is closed, but what was not yet durable may not survive a power loss.
+ * BATPAK_E_IO, BATPAK_E_POISONED: the store is closed, but what was not yet durable may not survive a power loss.
  * Any thread; waits for handlers and the disk. Everything acknowledged is durable on BATPAK_OK. Since 0.1.
  */
 batpak_status_t batpak_store_close(batpak_store_t *store, int64_t timeout_ms, batpak_error_t **err);

@@ -8,12 +8,14 @@
 //! 4. Nothing is allocated, freed or zeroed in bulk under the pool's lock, and no `Buffer` is dropped under it (that
 //!    would take the lock again).
 
+use std::alloc::{self, Layout};
 use std::fmt;
 use std::mem;
 use std::ops::{Deref, DerefMut};
 use std::sync::{Arc, PoisonError};
 
 use super::view::EventView;
+use crate::error::{Error, Result};
 use crate::sync::{Mutex, MutexGuard};
 
 /// The smallest pooled buffer.
@@ -22,6 +24,36 @@ const CLASS_BYTES_MIN: usize = 64 << 10;
 const CLASS_BYTES_MAX: usize = 1 << 20;
 const BUFFERS_MAX_DEFAULT: usize = 32;
 const BYTES_MAX_DEFAULT: usize = 4 << 20;
+
+/// Makes room for `more` elements, so that adding them allocates nothing. For lists as long as a caller wants them.
+#[inline]
+pub fn make_room<T>(list: &mut Vec<T>, more: usize) -> Result<()> {
+    if list.capacity() - list.len() >= more { Ok(()) } else { grow(list, more) }
+}
+
+#[cold]
+fn grow<T>(list: &mut Vec<T>, more: usize) -> Result<()> {
+    list.try_reserve(more).map_err(|_| no_memory::<T>(list.len().saturating_add(more)))
+}
+
+fn no_memory<T>(count: usize) -> Error {
+    Error::NoMemory { bytes: count.saturating_mul(size_of::<T>()) }
+}
+
+/// So many zeros. Large ones come from the system as they are: nothing is written.
+pub fn zeros(len: usize) -> Result<Vec<u8>> {
+    if len == 0 {
+        return Ok(Vec::new());
+    }
+    let layout = Layout::array::<u8>(len).map_err(|_| no_memory::<u8>(len))?;
+    // SAFETY: the layout has at least one byte.
+    let bytes = unsafe { alloc::alloc_zeroed(layout) };
+    if bytes.is_null() {
+        return Err(no_memory::<u8>(len));
+    }
+    // SAFETY: allocated just now by the global allocator with this layout, and all of it is initialised.
+    Ok(unsafe { Vec::from_raw_parts(bytes, len, len) })
+}
 
 /// Bytes on the heap whose address never changes. Goes back to its pool on drop.
 ///
@@ -93,13 +125,14 @@ impl BufferPool {
     /// A buffer of at least `min_len` bytes: a power of two from 64 KiB to 1 MiB, or exactly `min_len` above.
     ///
     /// Its bytes are initialised, not zero.
-    pub fn take(&self, min_len: usize) -> Buffer {
+    pub fn take(&self, min_len: usize) -> Result<Buffer> {
         if min_len > CLASS_BYTES_MAX {
-            return Buffer::from(vec![0; min_len]);
+            return zeros(min_len).map(Buffer::from);
         }
         let len = min_len.max(CLASS_BYTES_MIN).next_power_of_two();
         let idle = self.shared.shelves().buffers.take(|bytes| bytes.len() == len);
-        Buffer { bytes: idle.unwrap_or_else(|| vec![0; len]), pool: Some(Arc::clone(&self.shared)) }
+        let bytes = idle.map_or_else(|| zeros(len), Ok)?;
+        Ok(Buffer { bytes, pool: Some(Arc::clone(&self.shared)) })
     }
 
     /// Empty lists for a batch, with the room of an earlier batch if one is idle.
@@ -224,10 +257,21 @@ impl<T: HeapBytes> Shelf<T> {
 mod tests {
     use super::*;
 
+    /// Guards: a buffer of the size that a caller asked for ends the process when there is no memory for it.
+    #[test]
+    fn what_there_is_no_memory_for_is_an_error() {
+        let impossible = isize::MAX as usize;
+        assert!(matches!(zeros(impossible), Err(Error::NoMemory { bytes }) if bytes == impossible));
+        assert!(matches!(BufferPool::new().take(impossible), Err(Error::NoMemory { .. })));
+        assert!(matches!(make_room(&mut vec![0u64], impossible), Err(Error::NoMemory { .. })));
+        assert_eq!(zeros(3).unwrap(), [0; 3]);
+        assert_eq!(zeros(0).unwrap(), []);
+    }
+
     #[test]
     fn lengths_are_size_classes() {
         let pool = BufferPool::new();
-        let len = |min_len| pool.take(min_len).len();
+        let len = |min_len| pool.take(min_len).unwrap().len();
         assert_eq!((len(0), len(1), len(64 << 10)), (64 << 10, 64 << 10, 64 << 10));
         assert_eq!((len((64 << 10) + 1), len(1 << 20)), (128 << 10, 1 << 20));
         assert_eq!(len((1 << 20) + 1), (1 << 20) + 1);
@@ -236,14 +280,14 @@ mod tests {
     #[test]
     fn a_dropped_buffer_is_the_next_of_its_class() {
         let pool = BufferPool::new();
-        let mut buffer = pool.take(100_000);
+        let mut buffer = pool.take(100_000).unwrap();
         assert!(buffer.iter().all(|&byte| byte == 0));
         buffer[0] = 7;
         let address = buffer.as_ptr();
         drop(buffer);
-        let other_class = pool.take(1);
+        let other_class = pool.take(1).unwrap();
         assert_ne!(other_class.as_ptr(), address);
-        let again = pool.take(131_072);
+        let again = pool.take(131_072).unwrap();
         assert_eq!((again.as_ptr(), again[0]), (address, 7));
         assert_eq!(pool.idle(), (0, 0));
     }
@@ -251,7 +295,7 @@ mod tests {
     #[test]
     fn large_buffers_are_not_kept() {
         let pool = BufferPool::new();
-        drop(pool.take(2 << 20));
+        drop(pool.take(2 << 20).unwrap());
         drop(Buffer::from(vec![1, 2, 3]));
         assert_eq!(pool.idle(), (0, 0));
     }
@@ -273,18 +317,18 @@ mod tests {
     #[test]
     fn the_longest_idle_goes_first() {
         let pool = BufferPool::with_limits(2, usize::MAX);
-        drop((pool.take(64 << 10), pool.take(128 << 10)));
-        let large = pool.take(256 << 10);
+        drop((pool.take(64 << 10).unwrap(), pool.take(128 << 10).unwrap()));
+        let large = pool.take(256 << 10).unwrap();
         let address = large.as_ptr();
         drop(large);
         assert_eq!(pool.idle(), (2, (128 + 256) << 10));
-        assert_eq!(pool.take(256 << 10).as_ptr(), address);
+        assert_eq!(pool.take(256 << 10).unwrap().as_ptr(), address);
     }
 
     #[test]
     fn buffers_outlive_the_pool_and_move_between_threads() {
         let pool = BufferPool::new();
-        let buffer = pool.take(1);
+        let buffer = pool.take(1).unwrap();
         drop(pool);
         std::thread::spawn(move || drop(buffer)).join().unwrap();
     }
@@ -297,7 +341,7 @@ mod tests {
                 let pool = pool.clone();
                 scope.spawn(move || {
                     for _ in 0..200 {
-                        let mut buffer = pool.take(1);
+                        let mut buffer = pool.take(1).unwrap();
                         buffer.fill(thread);
                         assert!(buffer.iter().all(|&byte| byte == thread));
                     }

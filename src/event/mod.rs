@@ -12,6 +12,7 @@ pub mod region;
 pub mod view;
 
 pub use buffer::{Buffer, BufferPool};
+pub(crate) use buffer::{make_room, zeros};
 pub use coordinate::{check_caller_entity, check_coordinate, is_reserved_entity, prefix_matches};
 pub use hash::{CanonicalHeader, leaf_hash, payload_digest};
 pub use id::{EventId, StoreId, TIME_US_MAX};

@@ -33,9 +33,10 @@ use std::ops::Range;
 use std::ptr;
 use std::slice;
 
-use super::buffer::{BatchLists, Buffer, BufferPool};
+use super::buffer::{BatchLists, Buffer, BufferPool, make_room};
 use super::id::EventId;
 use super::kind::Kind;
+use crate::error::Result;
 
 /// In place of a sequence: there is none.
 pub const NO_SEQUENCE: u64 = u64::MAX;
@@ -156,19 +157,26 @@ pub struct BatchBuilder {
 
 impl BatchBuilder {
     /// An empty builder with room for about `events_capacity` events. It is a hint; any bound will do.
-    pub fn new(events_capacity: usize) -> BatchBuilder {
+    pub fn new(events_capacity: usize) -> Result<BatchBuilder> {
         BatchBuilder::with_lists(BatchLists::default(), None, events_capacity)
     }
 
     /// The same, with lists from `pool`, to which the batch's drop returns them.
-    pub fn with_pool(pool: &BufferPool, events_capacity: usize) -> BatchBuilder {
+    pub fn with_pool(pool: &BufferPool, events_capacity: usize) -> Result<BatchBuilder> {
         BatchBuilder::with_lists(pool.take_lists(), Some(pool.clone()), events_capacity)
     }
 
-    fn with_lists(mut lists: BatchLists, pool: Option<BufferPool>, events_capacity: usize) -> BatchBuilder {
-        lists.views.reserve(events_capacity.min(EVENTS_RESERVED_MAX));
+    fn with_lists(mut lists: BatchLists, pool: Option<BufferPool>, events_capacity: usize) -> Result<BatchBuilder> {
+        make_room(&mut lists.views, events_capacity.min(EVENTS_RESERVED_MAX))?;
         let BatchLists { buffers, views, cause_ids } = lists;
-        BatchBuilder { batch: EventBatch { views, buffers, cause_ids, pool }, payload_bytes: 0 }
+        Ok(BatchBuilder { batch: EventBatch { views, buffers, cause_ids, pool }, payload_bytes: 0 })
+    }
+
+    /// Makes room for one more event with so many causes: to add it then allocates nothing.
+    #[inline]
+    pub fn make_room(&mut self, causes: usize) -> Result<()> {
+        make_room(&mut self.batch.views, 1)?;
+        make_room(&mut self.batch.cause_ids, causes)
     }
 
     /// Gives the batch a buffer, filled; the index is for [`BatchBuilder::push`].
@@ -535,7 +543,7 @@ mod tests {
 
     #[test]
     fn events_come_back_as_pushed() {
-        let mut builder = BatchBuilder::new(usize::MAX);
+        let mut builder = BatchBuilder::new(usize::MAX).unwrap();
         let first = builder.add_buffer(Buffer::from(b"..alice:xeupayload".to_vec()));
         let second = builder.add_buffer(Buffer::from(b"bobus".to_vec()));
         assert_eq!((first, second, builder.buffer(second)), (0, 1, &b"bobus"[..]));
@@ -567,7 +575,7 @@ mod tests {
     /// Buffers are added, and causes, while earlier views already point into them.
     #[test]
     fn pointers_survive_growth_and_moves() {
-        let mut builder = BatchBuilder::new(0);
+        let mut builder = BatchBuilder::new(0).unwrap();
         for number in 0..300u64 {
             let text = format!("entity{number}scopepayload{number}");
             let digits = number.to_string().len();
@@ -597,9 +605,9 @@ mod tests {
         let pool = BufferPool::new();
         let mut addresses = Vec::new();
         for _ in 0..5 {
-            let mut builder = BatchBuilder::with_pool(&pool, 64);
+            let mut builder = BatchBuilder::with_pool(&pool, 64).unwrap();
             assert!(builder.is_empty() && builder.payload_bytes() == 0 && builder.batch.cause_ids.is_empty());
-            let mut bytes = pool.take(10);
+            let mut bytes = pool.take(10).unwrap();
             bytes[..4].copy_from_slice(b"espp");
             let buffer = builder.add_buffer(bytes);
             for sequence in 0..64 {
@@ -616,16 +624,16 @@ mod tests {
     #[test]
     fn a_builder_that_is_given_up_returns_its_lists() {
         let pool = BufferPool::new();
-        let mut builder = BatchBuilder::with_pool(&pool, 64);
-        builder.add_buffer(pool.take(1));
+        let mut builder = BatchBuilder::with_pool(&pool, 64).unwrap();
+        builder.add_buffer(pool.take(1).unwrap());
         let address = builder.batch.views.as_ptr();
         drop(builder);
-        assert_eq!(BatchBuilder::with_pool(&pool, 64).batch.views.as_ptr(), address);
+        assert_eq!(BatchBuilder::with_pool(&pool, 64).unwrap().batch.views.as_ptr(), address);
     }
 
     #[test]
     fn names_that_are_not_utf8_are_empty() {
-        let mut builder = BatchBuilder::new(1);
+        let mut builder = BatchBuilder::new(1).unwrap();
         let buffer = builder.add_buffer(Buffer::from(vec![0xFF, 0xFE, 1]));
         builder.push(buffer, &fields(0, 0, 1, 1, 1));
         let batch = builder.finish();
@@ -635,7 +643,7 @@ mod tests {
 
     #[test]
     fn an_empty_batch_is_fine() {
-        let batch = BatchBuilder::new(0).finish();
+        let batch = BatchBuilder::new(0).unwrap().finish();
         assert!(batch.is_empty() && batch.events().is_empty() && batch.iter().next().is_none());
         assert_eq!(format!("{batch:?}"), "[]");
     }
@@ -643,7 +651,7 @@ mod tests {
     #[test]
     #[should_panic(expected = "out of range")]
     fn a_range_past_its_buffer_is_refused() {
-        let mut builder = BatchBuilder::new(1);
+        let mut builder = BatchBuilder::new(1).unwrap();
         let buffer = builder.add_buffer(Buffer::from(vec![0; 4]));
         builder.push(buffer, &fields(0, 0, 1, 1, 3));
     }
@@ -651,7 +659,7 @@ mod tests {
     #[test]
     #[should_panic(expected = "a cause comes after its event")]
     fn a_cause_without_an_event_is_refused() {
-        BatchBuilder::new(1).push_cause([0; 16]);
+        BatchBuilder::new(1).unwrap().push_cause([0; 16]);
     }
 
     #[test]
@@ -666,7 +674,7 @@ mod tests {
     proptest! {
         #[test]
         fn any_shape_comes_back(shapes in proptest::collection::vec((0usize..9, 0usize..9, 0usize..40, 0u8..5), 0..60)) {
-            let mut builder = BatchBuilder::new(shapes.len());
+            let mut builder = BatchBuilder::new(shapes.len()).unwrap();
             let mut last = 0;
             for (number, &(entity, scope, payload, causes)) in shapes.iter().enumerate() {
                 if number % 7 == 0 {

@@ -400,7 +400,8 @@ pub unsafe extern "C" fn batpak_store_options_init(
 /// One opening for writing holds a store at a time, in all processes: a second one is BATPAK_E_LOCKED. After a crash
 /// the log's end is repaired here: what was acknowledged stays.
 /// Errors: BATPAK_E_LOCKED, BATPAK_E_NOT_A_STORE, BATPAK_E_NOT_FOUND, BATPAK_E_ALREADY_EXISTS, BATPAK_E_CORRUPT,
-/// BATPAK_E_NEWER_FORMAT, BATPAK_E_STORE_MISMATCH, BATPAK_E_UNSUPPORTED, BATPAK_E_DISK_FULL, BATPAK_E_IO.
+/// BATPAK_E_NEWER_FORMAT, BATPAK_E_STORE_MISMATCH, BATPAK_E_UNSUPPORTED, BATPAK_E_DISK_FULL, BATPAK_E_IO,
+/// BATPAK_E_NO_MEMORY.
 /// Any thread; waits for the disk. A store that it made is durable on return. Since 0.1.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn batpak_store_open(
@@ -449,7 +450,7 @@ pub unsafe extern "C" fn batpak_store_open_z(
 /// timeout_ms: how long to wait for running handlers; -1 for ever. err: out, may be NULL.
 /// Errors: BATPAK_E_BUSY: handlers were still running, the store is still open, call again; BATPAK_E_REENTRANT: called
 /// from a handler of one of its workers, or from another callback that closing would wait for; BATPAK_E_DISK_FULL,
-/// BATPAK_E_IO: the store is closed, but what was not yet durable may not survive a power loss.
+/// BATPAK_E_IO, BATPAK_E_POISONED: the store is closed, but what was not yet durable may not survive a power loss.
 /// Any thread; waits for handlers and the disk. Everything acknowledged is durable on BATPAK_OK. Since 0.1.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn batpak_store_close(
@@ -940,7 +941,7 @@ impl Request {
         let events = [unsafe { self.items.event(0) }?];
         let mut answers = [Receipt::default()];
         target.append(&events, self.options.durability, &mut answers)?;
-        self.write_receipts(target, &events, &answers)
+        self.write_receipts(target, &events, &answers, &mut [[0; 32]])
     }
 
     fn append_batch(&self, target: Target<'_>) -> Result<batpak_status_t> {
@@ -976,8 +977,18 @@ impl Request {
             answers.try_reserve(count).map_err(no_memory)?;
             answers.resize(count, Receipt::default());
         }
+        let mut hashes = Vec::new();
+        if self.wants_leaf_hashes() {
+            // Before anything is appended.
+            hashes.try_reserve_exact(count).map_err(no_memory)?;
+            hashes.resize(count, [0; 32]);
+        }
         target.append(events, self.options.durability, answers)?;
-        self.write_receipts(target, events, answers)
+        self.write_receipts(target, events, answers, &mut hashes)
+    }
+
+    fn wants_leaf_hashes(&self) -> bool {
+        !self.receipts.is_null() && self.options.flags & BATPAK_APPEND_LEAF_HASH != 0
     }
 
     #[inline]
@@ -986,6 +997,7 @@ impl Request {
         target: Target<'_>,
         events: &[NewEvent<'_>],
         answers: &[Receipt],
+        hashes: &mut [[u8; 32]],
     ) -> Result<batpak_status_t> {
         if self.receipts.is_null() {
             return Ok(BATPAK_OK);
@@ -994,19 +1006,24 @@ impl Request {
             // SAFETY: the caller's array has as many receipts as there are items, and so as there are answers.
             unsafe { self.receipts.add(index).write(receipt_of(answer)) };
         }
-        if self.options.flags & BATPAK_APPEND_LEAF_HASH != 0 {
-            self.write_leaf_hashes(target, events, answers);
+        if self.wants_leaf_hashes() {
+            self.write_leaf_hashes(target, events, answers, hashes);
         }
         Ok(BATPAK_OK)
     }
 
     #[cold]
-    fn write_leaf_hashes(&self, target: Target<'_>, events: &[NewEvent<'_>], answers: &[Receipt]) {
-        let mut hashes = vec![[0; 32]; answers.len()];
-        target.leaf_hashes(events, answers, &mut hashes);
-        for (index, hash) in hashes.into_iter().enumerate() {
+    fn write_leaf_hashes(
+        &self,
+        target: Target<'_>,
+        events: &[NewEvent<'_>],
+        answers: &[Receipt],
+        hashes: &mut [[u8; 32]],
+    ) {
+        target.leaf_hashes(events, answers, hashes);
+        for (index, hash) in hashes.iter().enumerate() {
             // SAFETY: as in `write_receipts`, which has written these receipts.
-            unsafe { (*self.receipts.add(index)).leaf_hash = hash };
+            unsafe { (*self.receipts.add(index)).leaf_hash = *hash };
         }
     }
 }

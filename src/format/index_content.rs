@@ -176,9 +176,11 @@ impl IndexContent {
     fn numbered_kinds(&self) -> (Vec<u16>, Vec<u32>) {
         const UNUSED: u32 = u32::MAX;
         let mut kinds = Vec::new();
-        let mut number_of = vec![UNUSED; 1 << 16];
+        // By the kind's two bytes: one table of all kinds would be large for a segment that has few.
+        let mut number_of: [Option<Box<[u32; 256]>>; 256] = [const { None }; 256];
         let numbers = self.kinds_of.iter().map(|&kind| {
-            let number = &mut number_of[usize::from(kind)];
+            let numbers = number_of[usize::from(kind >> 8)].get_or_insert_with(|| Box::new([UNUSED; 256]));
+            let number = &mut numbers[usize::from(kind & 0xff)];
             if *number == UNUSED {
                 *number = kinds.len() as u32;
                 kinds.push(kind);

@@ -97,17 +97,20 @@ pub(crate) fn load(index: &SealedIndex, store_id: &StoreId) -> Result<MemoryInde
         memory.push_control(ControlEntry { offset, sequence, frame_type });
     }
     for scope in index.scopes()? {
+        memory.make_room_for_names(0, scope.len())?;
         memory.insert_scope(memory.hash(&scope), &scope);
     }
     let columns = index.columns()?;
     for (name, row) in index.streams()? {
         // Of a stream with a live event here, the link before the first one is never asked for. Of the others nothing is known.
         let next_clock = if row.postings_count == 0 { u64::MAX } else { row.first_clock };
+        memory.make_room_for_names(name.len(), 0)?;
         memory.insert_stream(memory.hash(&name), &name, StreamHead { next_clock, ..StreamHead::NEW });
     }
     let ranges = index.cancelled_ranges()?;
     let mut cancelled = Passing::new(ranges.clone());
     let keys = index.keys()?;
+    let key_count = keys.len();
     let mut key_of = vec![None; if keys.is_empty() { 0 } else { columns.offsets.len() }];
     for (hash, ordinal) in keys {
         match key_of.get_mut(ordinal as usize).map(|key| key.replace(hash)) {
@@ -117,6 +120,7 @@ pub(crate) fn load(index: &SealedIndex, store_id: &StoreId) -> Result<MemoryInde
     }
     let kinds = index.kinds()?;
     let (first_time_us, last_time_us) = index.times_us();
+    memory.make_room(columns.offsets.len(), key_count)?;
     for ordinal in 0..columns.offsets.len() {
         let entry = IndexEntry {
             offset: u64::from(columns.offsets[ordinal]) * 8,

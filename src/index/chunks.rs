@@ -2,6 +2,9 @@
 
 use std::sync::OnceLock;
 
+use crate::error::Result;
+use crate::event::make_room;
+
 const CHUNK: usize = 4096;
 const CHUNKS_PER_GROUP: usize = 256;
 const GROUPS: usize = 1024;
@@ -29,6 +32,21 @@ impl<T: Default> Chunks<T> {
         &chunk[index % CHUNK]
     }
 
+    /// Makes `count` elements from `from` on, so that [`Chunks::make`] of them allocates nothing. One thread at a time.
+    pub fn make_room(&self, from: usize, count: usize) -> Result<()> {
+        for chunk in from / CHUNK..(from + count).div_ceil(CHUNK) {
+            let group = made(&self.groups[chunk / CHUNKS_PER_GROUP], CHUNKS_PER_GROUP)?;
+            made(&group[chunk % CHUNKS_PER_GROUP], CHUNK)?;
+        }
+        Ok(())
+    }
+
+    /// Whether `count` elements from `from` on are sure to be there when all before `from` were made one by one.
+    #[inline]
+    pub fn has_room(from: usize, count: usize) -> bool {
+        from % CHUNK != 0 && from % CHUNK + count <= CHUNK
+    }
+
     #[inline]
     pub fn get(&self, index: usize) -> Option<&T> {
         let chunk = index / CHUNK;
@@ -40,6 +58,17 @@ impl<T: Default> Chunks<T> {
             self.groups.iter().filter_map(|g| g.get()).flat_map(|g| g.iter()).filter(|c| c.get().is_some()).count();
         (chunks * CHUNK * size_of::<T>()) as u64
     }
+}
+
+fn made<T: Default>(place: &OnceLock<Box<[T]>>, count: usize) -> Result<&[T]> {
+    if let Some(there) = place.get() {
+        return Ok(there);
+    }
+    let mut elements = Vec::new();
+    make_room(&mut elements, count)?;
+    elements.resize_with(count, T::default);
+    // No other thread makes it meanwhile; if one did, its elements are as good.
+    Ok(place.get_or_init(|| elements.into_boxed_slice()))
 }
 
 impl<T> std::fmt::Debug for Chunks<T> {

@@ -19,6 +19,7 @@ use std::sync::atomic::{
 };
 
 use super::chunks::Chunks;
+use crate::error::Result;
 
 /// Buckets of a table without keys: a power of two.
 const BUCKETS_MIN: u32 = 1024;
@@ -85,6 +86,15 @@ impl KeyTable {
 
     pub fn len(&self) -> u32 {
         self.count.load(Acquire)
+    }
+
+    /// Makes room for `more` keys, so that pushing them allocates nothing.
+    pub fn make_room(&self, more: usize) -> Result<()> {
+        let (index, buckets) = (self.count.load(Relaxed) as usize, (self.state.load(Relaxed) / 2) as usize);
+        self.keys.make_room(index, more)?;
+        // The first buckets, and those that splits will add: the others are there.
+        self.buckets.make_room(0, BUCKETS_MIN as usize)?;
+        self.buckets.make_room(buckets, more / LOAD as usize + 2)
     }
 
     /// Adds the key of an event that is newer than those of all other keys.

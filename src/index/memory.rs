@@ -26,8 +26,9 @@ use super::StreamHead;
 use super::chunks::Chunks;
 use super::keys::KeyTable;
 use super::ranges::Ranges;
+use crate::error::Result;
 use crate::event::region::EntityMatch;
-use crate::event::{Kind, Region, StoreId, prefix_matches};
+use crate::event::{Kind, Region, StoreId, make_room, prefix_matches};
 use crate::format::name_hash;
 use crate::sync::{Mutex, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
@@ -68,10 +69,32 @@ impl NameTable {
         }
     }
 
+    /// Makes room for one more name of so many bytes, so that adding it allocates nothing.
+    fn make_room(&mut self, length: usize) -> Result<()> {
+        if self.is_full() {
+            let slots = NameTable::slots_after(self.slots.len());
+            let mut larger = Vec::new();
+            make_room(&mut larger, slots)?;
+            larger.resize(slots, 0);
+            self.grow_into(larger);
+        }
+        make_room(&mut self.spans, 1)?;
+        make_room(&mut self.hashes, 1)?;
+        make_room(&mut self.arena, length)
+    }
+
+    fn is_full(&self) -> bool {
+        (self.spans.len() + 1) * 4 > self.slots.len() * 3
+    }
+
+    fn slots_after(slots: usize) -> usize {
+        (slots * 2).max(64)
+    }
+
     /// Adds a name that is not in the table.
     pub fn insert(&mut self, hash: u64, name: &[u8]) -> u32 {
-        if (self.spans.len() + 1) * 4 > self.slots.len() * 3 {
-            self.grow();
+        if self.is_full() {
+            self.grow_into(vec![0; NameTable::slots_after(self.slots.len())]);
         }
         let number = self.spans.len() as u32;
         self.spans.push((self.arena.len() as u32, name.len() as u16));
@@ -90,9 +113,8 @@ impl NameTable {
         self.slots[at] = NameTable::slot_of(hash, number);
     }
 
-    fn grow(&mut self) {
-        let slots = (self.slots.len() * 2).max(64);
-        self.slots = vec![0; slots];
+    fn grow_into(&mut self, slots: Vec<u64>) {
+        self.slots = slots;
         for number in 0..self.hashes.len() {
             self.place(self.hashes[number], number as u32);
         }
@@ -335,6 +357,28 @@ impl MemoryIndex {
         (scopes.len() < usize::from(u16::MAX)).then(|| scopes.insert(hash, scope) as u16)
     }
 
+    /// Makes room for `events` more events, of which `keyed` have a key: to push them then allocates nothing. For the one writer.
+    #[inline]
+    pub fn make_room(&self, events: usize, keyed: usize) -> Result<()> {
+        let count = self.count.load(Relaxed) as usize;
+        if keyed == 0 && Chunks::<Slot>::has_room(count, events) {
+            return Ok(());
+        }
+        self.slots.make_room(count, events)?;
+        match keyed {
+            0 => Ok(()),
+            keyed => self.keys.get_or_init(|| Box::new(KeyTable::new())).make_room(keyed),
+        }
+    }
+
+    /// Makes room for one more entity and one more scope of so many bytes. For the one writer.
+    pub fn make_room_for_names(&self, entity_bytes: usize, scope_bytes: usize) -> Result<()> {
+        let mut names = self.heads.names.write().unwrap_or_else(PoisonError::into_inner);
+        self.heads.heads.make_room(names.len(), 1)?;
+        names.make_room(entity_bytes)?;
+        self.scopes.write().unwrap_or_else(PoisonError::into_inner).make_room(scope_bytes)
+    }
+
     /// Adds an entity with its head as of the segment's beginning.
     pub fn insert_stream(&self, hash: u64, entity: &[u8], seed: StreamHead) -> u32 {
         self.heads.insert(hash, entity, seed)
@@ -557,11 +601,11 @@ impl MemoryIndex {
     }
 
     /// The ordinals in `from..to` that the region's entity, scope and kind match, ascending. (The clock range is the reader's to check.)
-    pub fn matches(&self, region: &Region, from: u32, to: u32, found: &mut Vec<u32>) {
+    pub fn matches(&self, region: &Region, from: u32, to: u32, found: &mut Vec<u32>) -> Result<()> {
         let scope = match &region.scope {
             None => None,
             Some(scope) => match self.find_scope(self.hash(scope.as_bytes()), scope.as_bytes()) {
-                None => return,
+                None => return Ok(()),
                 number => number,
             },
         };
@@ -580,24 +624,40 @@ impl MemoryIndex {
                 if ((to - from) as usize) < names.len() {
                     return self.every(from, to, |entry| is_named(entry.stream) && wanted(entry), found);
                 }
-                let mut known: Vec<Option<bool>> = vec![None; names.len()];
+                let mut known: Vec<Option<bool>> = Vec::new();
+                make_room(&mut known, names.len())?;
+                known.resize(names.len(), None);
                 let mut matches = |stream: u32| *known[stream as usize].get_or_insert_with(|| is_named(stream));
-                self.every(from, to, |entry| matches(entry.stream) && wanted(entry), found);
+                self.every(from, to, |entry| matches(entry.stream) && wanted(entry), found)
             }
         }
     }
 
-    fn every(&self, from: u32, to: u32, mut wanted: impl FnMut(&IndexEntry) -> bool, found: &mut Vec<u32>) {
+    fn every(
+        &self,
+        from: u32,
+        to: u32,
+        mut wanted: impl FnMut(&IndexEntry) -> bool,
+        found: &mut Vec<u32>,
+    ) -> Result<()> {
         for ordinal in from..to {
-            match self.entry(ordinal) {
-                Some(entry) if wanted(&entry) => found.push(ordinal),
-                _ => {}
+            if self.entry(ordinal).is_some_and(|entry| wanted(&entry)) {
+                make_room(found, 1)?;
+                found.push(ordinal);
             }
         }
+        Ok(())
     }
 
-    fn chain(&self, entity: &[u8], from: u32, to: u32, wanted: impl Fn(&IndexEntry) -> bool, found: &mut Vec<u32>) {
-        let Some(stream) = self.heads.find(self.hash(entity), entity) else { return };
+    fn chain(
+        &self,
+        entity: &[u8],
+        from: u32,
+        to: u32,
+        wanted: impl Fn(&IndexEntry) -> bool,
+        found: &mut Vec<u32>,
+    ) -> Result<()> {
+        let Some(stream) = self.heads.find(self.hash(entity), entity) else { return Ok(()) };
         let first = found.len();
         let mut next = self.heads.heads.make(stream as usize).last.load(Acquire);
         while next > from {
@@ -605,9 +665,11 @@ impl MemoryIndex {
             let Some(slot) = self.slots.get(ordinal as usize) else { break };
             next = (slot.stream.load(Relaxed) >> 32) as u32;
             if ordinal < to && self.entry(ordinal).is_some_and(|entry| wanted(&entry)) {
+                make_room(found, 1)?;
                 found.push(ordinal);
             }
         }
         found[first..].reverse();
+        Ok(())
     }
 }

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use crate::error::{Error, Result};
 use crate::event::region::EntityMatch;
-use crate::event::{Kind, Region, StoreId};
+use crate::event::{Kind, Region, StoreId, make_room, zeros};
 use crate::format::filter::{BLOCK_BYTES, block_contains, block_index, filter_contains};
 use crate::format::index::{self, IndexHeader, Section, StreamRow};
 use crate::format::packed::{self, BLOCK_VALUES, BlockRow};
@@ -179,7 +179,7 @@ impl SealedIndex {
     /// Many pages by one read, past the cache.
     fn read_bulk(&self, first: u64, mut within: usize, bytes: &mut [u8]) -> Result<()> {
         let count = (within + bytes.len()).div_ceil(PAGE_CONTENT);
-        let mut pages = vec![0; count * PAGE_BYTES];
+        let mut pages = zeros(count * PAGE_BYTES)?;
         let read = self.slot.get()?.read_at(&mut pages, first * PAGE_BYTES as u64)?;
         let mut filled = 0;
         for (at, page) in pages[..read].chunks(PAGE_BYTES).enumerate() {
@@ -199,7 +199,7 @@ impl SealedIndex {
         if offset + length as u64 > self.header.stream_length {
             return Err(self.inconsistent("a section's place"));
         }
-        let mut bytes = vec![0; length];
+        let mut bytes = zeros(length)?;
         self.read_into(offset, &mut bytes)?;
         Ok(bytes)
     }
@@ -545,7 +545,8 @@ impl SealedIndex {
         let (first, last) = (range.start / BLOCK_VALUES as u64, (range.end - 1) / BLOCK_VALUES as u64);
         let rows = self
             .read(section.offset + first * packed::ROW_BYTES as u64, (last - first + 1) as usize * packed::ROW_BYTES)?;
-        let mut decoded = Vec::with_capacity((last - first + 1) as usize);
+        let mut decoded = Vec::new();
+        make_room(&mut decoded, (last - first + 1) as usize)?;
         for row in rows.chunks_exact(packed::ROW_BYTES) {
             let row: &[u8; packed::ROW_BYTES] = row.try_into().map_err(|_| self.inconsistent("a column's row"))?;
             decoded.push(self.decoded(BlockRow::decode(row))?);
@@ -612,7 +613,8 @@ impl SealedIndex {
                 continue;
             }
             let last = u64::from(group[group.len() - 1]);
-            let mut offsets = Vec::with_capacity((last - first + 2) as usize);
+            let mut offsets = Vec::new();
+            make_room(&mut offsets, (last - first + 2) as usize)?;
             self.each(index::OFFSETS, first..(last + 2).min(count), |_, value| offsets.push(value * 8))?;
             if last + 1 == count {
                 offsets.push(self.header.log_end);
@@ -638,7 +640,10 @@ impl SealedIndex {
         };
         let first = found.len();
         match streams {
-            None => found.extend(from..to),
+            None => {
+                make_room(found, to.saturating_sub(from) as usize)?;
+                found.extend(from..to);
+            }
             Some(set) => self.postings(&set, from, to, found)?,
         }
         self.keep_scope(region, first, found)?;
@@ -654,6 +659,7 @@ impl SealedIndex {
             if range.len() == 1 {
                 start += self.postings_below(start, end, from)?;
             }
+            make_room(found, end.saturating_sub(start).min(u64::from(to.saturating_sub(from))) as usize)?;
             self.each(index::POSTINGS, start..end, |_, ordinal| {
                 if (u64::from(from)..u64::from(to)).contains(&ordinal) {
                     found.push(ordinal as u32);

@@ -243,7 +243,7 @@ fn collected<T>(fill: impl FnOnce(&mut Vec<T>)) -> Vec<T> {
 
 impl Says for MemoryIndex {
     fn matches(&self, region: &Region, from: u32, to: u32) -> Vec<u32> {
-        collected(|found| self.matches(region, from, to, found))
+        collected(|found| self.matches(region, from, to, found).unwrap())
     }
     fn cancelled(&self, from: u64, to: u64) -> Vec<(u64, u64)> {
         collected(|found| self.cancelled(from, to, found))
@@ -423,7 +423,7 @@ fn readers_miss_no_live_event_while_a_fence_is_cancelled() {
                 while !stop.load(Ordering::Relaxed) {
                     let to = visible.load(Ordering::Acquire);
                     let from = to.saturating_sub(200);
-                    let mut found = collected(|found| index.matches(&region, from, to, found));
+                    let mut found = collected(|found| index.matches(&region, from, to, found).unwrap());
                     assert!(found.is_sorted_by(|a, b| a < b));
                     found.retain(|&ordinal| !index.is_cancelled(BASE + u64::from(ordinal)));
                     assert!(found.iter().copied().eq((from..to).filter(|ordinal| ordinal % 3 == 0)), "{from}..{to}");

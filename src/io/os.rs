@@ -79,9 +79,12 @@ impl Storage for OsStorage {
                 Ok(metadata) if metadata.is_symlink() => fs::metadata(item.path()).or(Ok(metadata)),
                 metadata => metadata,
             };
-            // Without metadata it was removed since.
-            if let Ok(metadata) = metadata {
-                entries.push(Entry { name, length: metadata.len(), is_directory: metadata.is_dir() });
+            match metadata {
+                Ok(metadata) => entries.push(Entry { name, length: metadata.len(), is_directory: metadata.is_dir() }),
+                // It was removed since, or is a link to nowhere.
+                Err(error) if leads_nowhere(&error) => {}
+                // To leave it out would be to say that it is not there: a log without its newest segment is a shorter log.
+                Err(error) => return Err(Error::io("listing", &item.path(), &error)),
             }
         }
         Ok(Some(entries))
@@ -224,6 +227,21 @@ fn check_file_bytes(end: u64) -> io::Result<()> {
     }
 }
 
+fn leads_nowhere(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::ENOENT | libc::ENOTDIR | libc::ELOOP))
+}
+
+/// Opens, and again where that may help.
+fn open_patiently(options: &OpenOptions, path: &Path) -> io::Result<fs::File> {
+    let mut patience = Patience::new();
+    loop {
+        match open_above(options, path) {
+            Err(error) if patience.allows(&error) => {}
+            opened => return opened,
+        }
+    }
+}
+
 /// An open regular file.
 #[derive(Debug)]
 pub struct OsFile {
@@ -236,14 +254,7 @@ pub struct OsFile {
 impl OsFile {
     fn open(path: &Path, options: &mut OpenOptions, operation: &'static str) -> Result<OsFile> {
         let failed = |error: &io::Error| Error::io(operation, path, error);
-        let mut patience = Patience::new();
-        let file = loop {
-            match open_above(options.custom_flags(libc::O_NONBLOCK), path) {
-                Ok(file) => break file,
-                Err(error) if patience.allows(&error) => {}
-                Err(error) => return Err(failed(&error)),
-            }
-        };
+        let file = open_patiently(options.custom_flags(libc::O_NONBLOCK), path).map_err(|error| failed(&error))?;
         let kind = file.metadata().map_err(|error| failed(&error))?.file_type();
         if kind.is_file() {
             return Ok(OsFile { file, path: path.to_owned(), end: AtomicU64::new(0) });
@@ -361,7 +372,7 @@ struct OsDirectory {
 
 impl OsDirectory {
     fn open(path: &Path) -> Result<OsDirectory> {
-        match open_above(OpenOptions::new().read(true).custom_flags(libc::O_DIRECTORY), path) {
+        match open_patiently(OpenOptions::new().read(true).custom_flags(libc::O_DIRECTORY), path) {
             Ok(file) => Ok(OsDirectory { file, path: path.to_owned() }),
             Err(error) => Err(Error::io("opening", path, &error)),
         }
@@ -472,12 +483,13 @@ fn page_bytes() -> usize {
 /// Opens what is to be locked. An exclusive lock on a file is opened for writing, which read-only media refuse; a shared
 /// one, and one on a directory, for reading.
 fn open_for_lock(path: &Path, mode: LockMode, create: bool) -> Result<fs::File> {
-    let read = || open_above(OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK), path);
-    let write = || {
+    let options = |write: bool| {
         let mut options = OpenOptions::new();
-        options.read(true).write(true).create(create).truncate(false).custom_flags(libc::O_NONBLOCK);
-        open_above(&options, path)
+        options.read(true).write(write).create(write && create).truncate(false).custom_flags(libc::O_NONBLOCK);
+        options
     };
+    let read = || open_patiently(&options(false), path);
+    let write = || open_patiently(&options(true), path);
     let opened = match mode {
         LockMode::Exclusive => match write() {
             Err(error) if error.kind() == io::ErrorKind::IsADirectory => read(),
@@ -575,6 +587,19 @@ mod tests {
         assert_eq!(unsafe { libc::mkfifo(name.as_ptr(), 0o600) }, 0);
         assert!(matches!(OsStorage.open_read(&path), Err(Error::Io { .. })));
         assert!(matches!(OsStorage.open_write(&path), Err(Error::Io { .. })));
+    }
+
+    /// Guards: a file that cannot be looked at is left out of the listing, and a segment's events are gone. (R7: `SHIM_ONE=9:73:73:1:5:0`)
+    #[test]
+    fn a_file_that_cannot_be_looked_at_is_an_error_and_not_left_out() {
+        let directory = tempfile::tempdir().unwrap();
+        let link = |name: &str, to: &str| std::os::unix::fs::symlink(to, directory.path().join(name)).unwrap();
+        link("to nowhere", "nowhere");
+        link("to itself", "to itself");
+        assert_eq!(OsStorage.list(directory.path()).unwrap(), Some(Vec::new()));
+        link("00000000000000000007.seg", &"x".repeat(300));
+        let failed = OsStorage.list(directory.path());
+        assert!(matches!(failed, Err(Error::Io { os_errno: libc::ENAMETOOLONG, .. })), "{failed:?}");
     }
 
     #[test]

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::error::{Error, Result};
-use crate::event::StoreId;
+use crate::event::{StoreId, zeros};
 use crate::format::Malformed;
 use crate::format::control::{self, Control};
 use crate::format::frame::{self, DecodedEvent};
@@ -24,7 +24,7 @@ use super::walk::{Step, Stop, Walk};
 
 /// What a scan feeds: an index, or nothing.
 pub(crate) trait Sink {
-    fn event(&mut self, offset: u64, event: &DecodedEvent<'_>);
+    fn event(&mut self, offset: u64, event: &DecodedEvent<'_>) -> Result<()>;
     fn control(&mut self, offset: u64, sequence: u64, frame_type: u8, control: &Control);
     /// Takes back the events from the `events`-th on.
     fn truncate(&mut self, events: u32, last_time_us: i64);
@@ -152,7 +152,7 @@ pub(crate) fn scan_segment<S: Sink>(
                 let more = event.more();
                 let before = (offset, event.sequence, last_time_us);
                 last_time_us = event.time_us;
-                sink.event(offset, &event);
+                sink.event(offset, &event)?;
                 batch = if more { batch.or(Some(before)) } else { None };
             }
             Step::Control { offset, sequence, frame_type, control } => {
@@ -206,7 +206,7 @@ fn assertion_beyond(
     const CHUNK: usize = 1 << 20;
     // The EPOCH frame that names the next epoch may be what is damaged: each opening raises it by one.
     let mut seeds: Vec<u32> = (epoch..epoch.saturating_add(8)).map(|epoch| seed(store_id, base, epoch)).collect();
-    let mut chunk = vec![0; CHUNK + control::MARK_BYTES];
+    let mut chunk = zeros(CHUNK + control::MARK_BYTES)?;
     let mut start = from.next_multiple_of(8);
     loop {
         let read = file.read_at(&mut chunk, start)?;
@@ -255,7 +255,7 @@ fn assertion_beyond(
 
 /// Whether all bytes of the file from `from` on are zero.
 fn zero_from(file: &dyn File, from: u64) -> Result<bool> {
-    let mut chunk = vec![0; 1 << 20];
+    let mut chunk = zeros(1 << 20)?;
     let mut at = from;
     loop {
         let read = file.read_at(&mut chunk, at)?;
@@ -527,7 +527,7 @@ pub(crate) fn recover<S: Sink>(
 /// Writes bytes of a file to where they are. A sync that failed in an earlier opening may have dropped them: they are in the page cache to
 /// be seen, and no sync would write them any more.
 fn write_again(file: &dyn File, from: u64, end: u64) -> Result<()> {
-    let mut chunk = vec![0; end.saturating_sub(from).min(1 << 20) as usize];
+    let mut chunk = zeros(end.saturating_sub(from).min(1 << 20) as usize)?;
     let mut at = from;
     while at < end {
         let length = (end - at).min(chunk.len() as u64) as usize;

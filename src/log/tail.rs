@@ -233,8 +233,7 @@ impl Tail {
         self.used = 0;
         const KEEP: usize = 4 << 20;
         if self.buffer.len() > KEEP {
-            self.buffer.truncate(KEEP);
-            self.buffer.shrink_to_fit();
+            self.buffer = Vec::new();
         }
         Ok(())
     }

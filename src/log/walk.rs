@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use crate::error::Result;
-use crate::event::StoreId;
+use crate::event::{StoreId, make_room};
 use crate::format::control::{self, Control};
 use crate::format::frame::{self, DecodedEvent};
 use crate::format::segment::seed;
@@ -103,6 +103,8 @@ impl Walk {
         }
         let left = self.file_bytes.saturating_sub(self.offset);
         let wanted = (bytes.max(CHUNK_BYTES) as u64).min(left) as usize;
+        let more = wanted.saturating_sub(self.chunk.len());
+        make_room(&mut self.chunk, more)?;
         self.chunk.resize(wanted, 0);
         self.chunk_start = self.offset;
         let read = self.file.read_at(&mut self.chunk, self.offset)?;

@@ -15,7 +15,7 @@ use std::sync::{Arc, PoisonError};
 use crate::error::{Error, Result};
 use crate::event::{
     CAUSES_MAX, CanonicalHeader, EventId, SEQUENCE_LIMIT, TIME_US_MAX, check_caller_entity, check_caller_kind,
-    check_coordinate, leaf_hash, payload_digest,
+    check_coordinate, leaf_hash, make_room, payload_digest,
 };
 use crate::format::control::{self, Control};
 use crate::format::frame::{self, Correlation, EventFields, Reference};
@@ -333,6 +333,7 @@ impl Inner {
         };
         let terms = Terms { durability, fence };
         scratch.clear();
+        make_room(&mut scratch.items, events.len())?;
         for (index, event) in events.iter().enumerate() {
             let prepared = item(self.prepare(event, index, fence, &mut scratch.references), index, events.len())?;
             scratch.items.push(prepared);
@@ -343,7 +344,8 @@ impl Inner {
             self.find_duplicates(events, scratch, fence)?;
         }
         if scratch.has_expected && events.len() > 1 {
-            scratch.clocks.reserve(events.len());
+            let no_memory = |_| Error::NoMemory { bytes: events.len().saturating_mul(size_of::<(u32, u64)>()) };
+            scratch.clocks.try_reserve(events.len()).map_err(no_memory)?;
         }
         let now_us = self.options.clock.now_us().min(TIME_US_MAX);
         let mut bound = 0;
@@ -435,6 +437,7 @@ impl Inner {
             if let Some(&bad) = event.batch_causes.iter().find(|&&cause| cause as usize >= index) {
                 return Err(Error::CauseNotEarlier { index: bad });
             }
+            make_room(references, count)?;
             for (at, &cause) in event.causes.iter().enumerate() {
                 let (reference, inherited) = match self.resolve_cause(cause, fence) {
                     Err(Error::CauseUnknown { .. }) if event.unknown_causes_are_foreign => {
@@ -538,6 +541,7 @@ impl Inner {
                         Some(now.rotations) == progress.rotations && now.fences.cancels() == cancels
                     };
                     if let Some(appender) = guard.as_mut().filter(is_current) {
+                        appender.index.make_room_for_names(entity.len(), 0)?;
                         let heads = appender.index.heads();
                         match heads.find(hash, entity) {
                             None => {
@@ -579,6 +583,7 @@ impl Inner {
                 continue;
             }
             appender.tail.make_room(room as usize)?;
+            appender.index.make_room(events.len(), if scratch.has_keys { events.len() } else { 0 })?;
             appender.tail.reserve(room)?;
             self.begin_epoch(appender)?;
             return Ok(guard);
@@ -621,6 +626,7 @@ impl Inner {
             let at = progress.items;
             let Some(event) = events.get(at) else { return Ok(Numbered::All) };
             let (entity_hash, scope_hash) = (items[at].entity_hash, items[at].scope_hash);
+            index.make_room_for_names(event.entity.len(), event.scope.len())?;
             if index.heads().find(entity_hash, event.entity).is_none() {
                 item(check_caller_entity(event.entity), at, events.len())?;
                 match self.known_head(appender, entity_hash, event.entity) {

@@ -407,6 +407,7 @@ fn assemble(
             })
         }
     };
+    let recent = Recent::new()?;
     let inner = Arc::new_cyclic(|itself| Inner {
         itself: itself.clone(),
         path,
@@ -431,7 +432,7 @@ fn assemble(
         append: Mutex::new(appender),
         group: GroupCommit::default(),
         helper: Helper::new(options.helper_thread),
-        recent: Recent::default(),
+        recent,
         mapped: AtomicBool::new(false),
         pool: BufferPool::new(),
         children: Mutex::default(),

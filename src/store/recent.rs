@@ -3,7 +3,8 @@
 //! A direct-mapped table of sequence locks: the writer (one at a time, under the append lock) invalidates a slot, fills it, and names the
 //! sequence again; a reader that saw the same sequence before and after read one event's values.
 
-use crate::event::EventId;
+use crate::error::Result;
+use crate::event::{EventId, make_room};
 use crate::sync::atomic::{AtomicI64, AtomicU64, Ordering, fence};
 
 /// Few in the models, where each is made anew for every schedule.
@@ -29,15 +30,16 @@ pub(crate) struct Recent {
     slots: Box<[Slot]>,
 }
 
-impl Default for Recent {
-    fn default() -> Recent {
+impl Recent {
+    pub fn new() -> Result<Recent> {
         let slot =
             || Slot { sequence: AtomicU64::new(EMPTY), time_us: AtomicI64::new(0), correlation: Default::default() };
-        Recent { slots: (0..SLOTS).map(|_| slot()).collect() }
+        let mut slots = Vec::new();
+        make_room(&mut slots, SLOTS)?;
+        slots.resize_with(SLOTS, slot);
+        Ok(Recent { slots: slots.into_boxed_slice() })
     }
-}
 
-impl Recent {
     #[inline]
     pub fn put(&self, sequence: u64, event: RecentEvent) {
         let slot = &self.slots[sequence as usize % SLOTS];
@@ -78,7 +80,7 @@ mod tests {
 
     #[test]
     fn a_slot_answers_only_for_the_sequence_it_holds() {
-        let recent = Recent::default();
+        let recent = Recent::new().unwrap();
         let event = RecentEvent { time_us: 7, correlation_id: EventId([3; 16]) };
         assert_eq!(recent.get(5), None);
         recent.put(5, event);

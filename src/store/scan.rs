@@ -13,7 +13,7 @@ pub(crate) use backward::BackwardScan;
 use std::sync::Arc;
 
 use crate::error::{Error, Result};
-use crate::event::{BatchBuilder, Buffer, EntityMatch, EventBatch, EventFields, Region};
+use crate::event::{BatchBuilder, Buffer, EntityMatch, EventBatch, EventFields, Region, make_room, zeros};
 use crate::format::frame::{self, DecodedEvent};
 use crate::format::segment::seed;
 use crate::format::{Malformed, align8, control};
@@ -110,7 +110,7 @@ impl Scan {
     pub fn next(&mut self, store: &Store, from: u64, events: usize, payload_bytes: u64) -> Result<(EventBatch, u64)> {
         let inner = &*store.inner;
         let limits = Limits { events: events.max(1), payload_bytes };
-        let mut batch = BatchBuilder::with_pool(&inner.pool, limits.events.min(1024));
+        let mut batch = BatchBuilder::with_pool(&inner.pool, limits.events.min(1024))?;
         let mut at = from;
         // Until this look ends well, the next one starts anew.
         if at != std::mem::replace(&mut self.expected, u64::MAX) {
@@ -192,7 +192,7 @@ impl Scan {
         // A tail that is followed live has little new: no more is read than there is.
         let wanted =
             wanted.clamp(READ_BYTES.0 as u64, READ_BYTES.1 as u64).min(log_end.saturating_sub(start).max(1)) as usize;
-        let mut buffer = place.inner.pool.take(wanted);
+        let mut buffer = place.inner.pool.take(wanted)?;
         let mut filled = place.file.read_at(&mut buffer[..wanted], start)?;
         if frame::peek(&buffer[..filled]).is_some_and(|peek| peek.length > filled && peek.sequence == from) {
             // One frame larger than a usual read.
@@ -201,7 +201,7 @@ impl Scan {
             if length as u64 > left {
                 return Err(place.damage(start, from, "the frame is cut off by the end of the file"));
             }
-            buffer = place.inner.pool.take(length);
+            buffer = place.inner.pool.take(length)?;
             filled = place.file.read_at(&mut buffer[..length], start)?;
         }
         let number = batch.add_buffer(buffer);
@@ -239,7 +239,7 @@ impl Scan {
                 break;
             }
             let fields = fields(&event, at, &mut self.causes);
-            push(batch, number, &fields, &self.causes);
+            push(batch, number, &fields, &self.causes)?;
             at += padded;
             sequence += 1;
         }
@@ -287,7 +287,7 @@ impl Scan {
         while done < count && !full {
             let pieces = self.pieces(place, done, count)?;
             let group = pieces.events;
-            let mut buffer = place.inner.pool.take(pieces.bytes);
+            let mut buffer = place.inner.pool.take(pieces.bytes)?;
             let mut at = 0;
             for &(start, length) in &self.pieces {
                 let read = place.file.read_at(&mut buffer[at..at + length], start)?;
@@ -313,7 +313,7 @@ impl Scan {
                         break;
                     }
                     let fields = fields(&event, within, &mut self.causes);
-                    push(batch, number, &fields, &self.causes);
+                    push(batch, number, &fields, &self.causes)?;
                 }
                 self.next += 1;
             }
@@ -353,6 +353,7 @@ impl Scan {
                 }
                 Some(_) if pieces.bytes + length > READ_BYTES.1 => break,
                 _ => {
+                    make_room(&mut self.pieces, 1)?;
                     self.pieces.push((start, length));
                     pieces.bytes += length;
                 }
@@ -444,11 +445,13 @@ fn fields(event: &DecodedEvent<'_>, at: usize, causes: &mut Vec<[u8; 16]>) -> Ev
 }
 
 #[inline]
-fn push(batch: &mut BatchBuilder, buffer: usize, fields: &EventFields, causes: &[[u8; 16]]) {
+fn push(batch: &mut BatchBuilder, buffer: usize, fields: &EventFields, causes: &[[u8; 16]]) -> Result<()> {
+    batch.make_room(causes.len())?;
     batch.push(buffer, fields);
     for &cause in causes {
         batch.push_cause(cause);
     }
+    Ok(())
 }
 
 /// Reads and verifies one visible event.
@@ -462,12 +465,11 @@ pub(super) fn read_batch(inner: &Inner, sequence: u64) -> Result<Option<EventBat
     let (fields, bytes) = read_frame(inner, sequence, |place, event| -> Result<_> {
         Ok(place.delivers(None, event)?.then(|| fields(event, 0, &mut causes)))
     })?;
-    Ok(fields?.map(|fields| {
-        let mut batch = BatchBuilder::new(1);
-        let number = batch.add_buffer(Buffer::from(bytes));
-        push(&mut batch, number, &fields, &causes);
-        batch.finish()
-    }))
+    let Some(fields) = fields? else { return Ok(None) };
+    let mut batch = BatchBuilder::new(1)?;
+    let number = batch.add_buffer(Buffer::from(bytes));
+    push(&mut batch, number, &fields, &causes)?;
+    Ok(Some(batch.finish()))
 }
 
 /// Reads and verifies one visible event. The bytes returned begin with its frame.
@@ -490,7 +492,7 @@ fn read_frame<R>(
     })?;
     let (start, end) = places[0];
     let most = crate::event::PAYLOAD_BYTES_MAX_LIMIT as u64 + (1 << 20);
-    let mut bytes = vec![0; end.saturating_sub(start).min(most) as usize];
+    let mut bytes = zeros(end.saturating_sub(start).min(most) as usize)?;
     let filled = place.file.read_at(&mut bytes, start)?;
     bytes.truncate(filled);
     let event = place.event(&index, &bytes, start, sequence)?;

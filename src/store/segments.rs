@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError};
 
 use crate::error::{Error, Result};
-use crate::event::{Region, StoreId};
+use crate::event::{Region, StoreId, make_room};
 use crate::format::control::Control;
 use crate::format::frame::DecodedEvent;
 use crate::format::segment::{SEGMENT_HEADER_BYTES, SegmentHeader, index_name, parse_segment_name, segment_name};
@@ -35,10 +35,7 @@ pub(crate) enum Index {
 impl Index {
     pub fn matches(&self, region: &Region, from: u32, to: u32, found: &mut Vec<u32>) -> Result<()> {
         match self {
-            Index::Memory(index) => {
-                index.matches(region, from, to, found);
-                Ok(())
-            }
+            Index::Memory(index) => index.matches(region, from, to, found),
             Index::Sealed(index) => index.matches(region, from, to, found),
         }
     }
@@ -46,6 +43,7 @@ impl Index {
     /// The newest events of an entity below ordinal `to` that the region's scope and kind match, ascending. About `most` of the
     /// entity's events are looked at; every match from the ordinal returned on was found.
     pub fn newest_of(&self, entity: &[u8], region: &Region, to: u32, most: usize, found: &mut Vec<u32>) -> Result<u32> {
+        make_room(found, most.min(to as usize))?;
         match self {
             Index::Memory(index) => Ok(index.newest_of(entity, region, to, most, found)),
             Index::Sealed(index) => index.newest_of(entity, region, to, most, found),
@@ -54,6 +52,7 @@ impl Index {
 
     /// Where events begin and where the frames after them do.
     pub fn places(&self, ordinals: &[u32], places: &mut Vec<(u64, u64)>) -> Result<()> {
+        make_room(places, ordinals.len())?;
         match self {
             Index::Sealed(index) => index.places(ordinals, places),
             Index::Memory(index) => {
@@ -193,7 +192,7 @@ pub(crate) struct Library {
 }
 
 impl Library {
-    /// Makes what was created, renamed and removed here durable.
+    /// Makes what was created, renamed and removed here durable. Where it is held, this fails for no lack of descriptors.
     pub fn sync_directory(&self) -> Result<()> {
         match &self.held {
             Some(held) => held.sync(),
@@ -498,8 +497,9 @@ impl Library {
 }
 
 impl Sink for MemorySink {
-    fn event(&mut self, offset: u64, event: &DecodedEvent<'_>) {
+    fn event(&mut self, offset: u64, event: &DecodedEvent<'_>) -> Result<()> {
         let index = &self.index;
+        index.make_room(1, event.key.is_some().into())?;
         let entity_hash = index.hash(event.entity);
         let head = StreamHead { next_clock: event.clock, last_sequence: event.prev_sequence };
         let stream = match index.heads().find(entity_hash, event.entity) {
@@ -510,10 +510,19 @@ impl Sink for MemorySink {
                 }
                 stream
             }
-            None => index.insert_stream(entity_hash, event.entity, head),
+            None => {
+                index.make_room_for_names(event.entity.len(), 0)?;
+                index.insert_stream(entity_hash, event.entity, head)
+            }
         };
         let scope_hash = index.hash(event.scope);
-        let scope = index.find_scope(scope_hash, event.scope).or_else(|| index.insert_scope(scope_hash, event.scope));
+        let scope = match index.find_scope(scope_hash, event.scope) {
+            None => {
+                index.make_room_for_names(0, event.scope.len())?;
+                index.insert_scope(scope_hash, event.scope)
+            }
+            found => found,
+        };
         let entry = IndexEntry { offset, kind: event.kind, scope: scope.unwrap_or(u16::MAX), stream };
         index.push(entry, event.time_us);
         if let Some(key) = event.key {
@@ -522,6 +531,7 @@ impl Sink for MemorySink {
         if let Some(fence) = event.fence {
             self.note_fenced(fence, event, stream);
         }
+        Ok(())
     }
 
     fn control(&mut self, offset: u64, sequence: u64, frame_type: u8, control: &Control) {

@@ -1,7 +1,7 @@
 //! Reading a sealed index from its newest event back, and its entities in order.
 
 use crate::error::Result;
-use crate::event::{COORDINATE_BYTES_MAX, Region};
+use crate::event::{COORDINATE_BYTES_MAX, Region, make_room};
 use crate::format::index::{self, StreamRow};
 use crate::format::packed::BLOCK_VALUES;
 use crate::index::listing::{Entities, Entity, NameRange};
@@ -22,6 +22,7 @@ impl SealedIndex {
         }
         let from = start.max(low.min(high.saturating_sub(most as u64)));
         let first = found.len();
+        make_room(found, (high - from) as usize)?;
         self.each(index::POSTINGS, from..high, |_, ordinal| {
             if ordinal < u64::from(to) {
                 found.push(ordinal as u32);

@@ -5,7 +5,7 @@
 //! at once. For one entity it is as many of the entity's events as a poll asks for, whatever else lies between them.
 
 use crate::error::Result;
-use crate::event::{BatchBuilder, EntityMatch, EventBatch, PAYLOAD_BYTES_MAX_LIMIT, Region};
+use crate::event::{BatchBuilder, EntityMatch, EventBatch, PAYLOAD_BYTES_MAX_LIMIT, Region, make_room};
 use crate::store::Store;
 use crate::store::segments::Index;
 use crate::sync::atomic::Ordering;
@@ -75,7 +75,7 @@ impl BackwardScan {
     pub fn next(&mut self, store: &Store, below: u64, events: usize, payload_bytes: u64) -> Result<(EventBatch, u64)> {
         let inner = &*store.inner;
         let limits = Limits { events: events.max(1), payload_bytes };
-        let mut batch = BatchBuilder::with_pool(&inner.pool, limits.events.min(1024));
+        let mut batch = BatchBuilder::with_pool(&inner.pool, limits.events.min(1024))?;
         let mut at = below.min(inner.marks.visible.load(Ordering::Acquire));
         // Until this look ends well, the next one starts anew.
         if self.expected.take() != Some(at) {
@@ -131,6 +131,7 @@ impl BackwardScan {
         let (region, found) = (&self.region, &mut self.found);
         if self.unfiltered {
             self.span_start = to.saturating_sub(limits.events.min(SPAN_EVENTS as usize) as u32);
+            make_room(found, (to - self.span_start) as usize)?;
             found.extend(self.span_start..to);
             return Ok(());
         }
@@ -167,7 +168,7 @@ impl BackwardScan {
         while !self.places.is_empty() {
             let left = limits.payload_bytes.saturating_sub(batch.payload_bytes() as u64);
             let group = self.group(place, (READ_BYTES.1 as u64).min(left.max(READ_BYTES.0 as u64)))?;
-            let mut buffer = place.inner.pool.take(group.bytes);
+            let mut buffer = place.inner.pool.take(group.bytes)?;
             for piece in &self.pieces {
                 let bytes = &mut buffer[piece.at..piece.at + piece.length];
                 let read = place.file.read_at(bytes, piece.start)?;
@@ -189,7 +190,7 @@ impl BackwardScan {
                         return Ok(true);
                     }
                     let fields = fields(&event, within, &mut self.causes);
-                    push(batch, number, &fields, &self.causes);
+                    push(batch, number, &fields, &self.causes)?;
                 }
                 self.found.pop();
                 self.places.pop();
@@ -227,6 +228,7 @@ impl BackwardScan {
                 }
                 last => {
                     let at = last.map_or(0, |last| last.at + last.length);
+                    make_room(&mut self.pieces, 1)?;
                     self.pieces.push(Piece { start, length: length as usize, at });
                 }
             }
