@@ -100,10 +100,14 @@ pub(crate) fn load(index: &SealedIndex, store_id: &StoreId) -> Result<MemoryInde
         memory.make_room_for_names(0, scope.len())?;
         memory.insert_scope(memory.hash(&scope), &scope);
     }
+    let scopes = memory.scopes().len();
     let columns = index.columns()?;
     for (name, row) in index.streams()? {
         // Of a stream with a live event here, the link before the first one is never asked for. Of the others nothing is known.
         let next_clock = if row.postings_count == 0 { u64::MAX } else { row.first_clock };
+        if row.first_clock > index.base() + u64::from(index.count()) {
+            return Err(index.inconsistent("a stream's clock"));
+        }
         memory.make_room_for_names(name.len(), 0)?;
         memory.insert_stream(memory.hash(&name), &name, StreamHead { next_clock, ..StreamHead::NEW });
     }
@@ -128,7 +132,10 @@ pub(crate) fn load(index: &SealedIndex, store_id: &StoreId) -> Result<MemoryInde
                 .get(columns.kinds[ordinal] as usize)
                 .copied()
                 .ok_or_else(|| index.inconsistent("a kind number"))?,
-            scope: columns.scopes[ordinal] as u16,
+            scope: match columns.scopes[ordinal] {
+                scope if (scope as usize) < scopes => scope as u16,
+                _ => return Err(index.inconsistent("a scope number")),
+            },
             stream: match columns.streams[ordinal] {
                 stream if (stream as usize) < memory.stream_count() => stream,
                 _ => return Err(index.inconsistent("a stream number")),

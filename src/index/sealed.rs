@@ -365,6 +365,10 @@ impl SealedIndex {
     /// An entity's head as of this segment's end, if it has events here that are not cancelled.
     pub fn head(&self, entity: &[u8]) -> Result<Option<StreamHead>> {
         let row = self.find(entity)?.map(|(_, row)| row).filter(|row| row.postings_count > 0);
+        let end = self.header.base.saturating_add(self.header.event_count);
+        if row.is_some_and(|row| row.last_clock > row.last_sequence || row.last_sequence >= end) {
+            return Err(self.inconsistent("a stream's last event"));
+        }
         let head = |row: StreamRow| StreamHead {
             next_clock: row.last_clock.saturating_add(1),
             last_sequence: row.last_sequence,
@@ -594,12 +598,19 @@ impl SealedIndex {
 
     /// Where an event's frame begins.
     pub fn offset(&self, ordinal: u32) -> Result<u64> {
-        Ok(self.value(index::OFFSETS, ordinal.into())? * 8)
+        self.place_of(self.value(index::OFFSETS, ordinal.into())?)
+    }
+
+    /// The byte that a value of OFFSETS stands for.
+    fn place_of(&self, value: u64) -> Result<u64> {
+        let place = value.checked_mul(8).filter(|&place| place < self.header.log_end);
+        place.ok_or_else(|| self.inconsistent("an event's place"))
     }
 
     /// Where the frames of the ordinals (ascending) begin, and where the next event's begins.
     pub fn places(&self, ordinals: &[u32], places: &mut Vec<(u64, u64)>) -> Result<()> {
         let count = u64::from(self.count());
+        self.check_ascending(ordinals)?;
         let mut at = 0;
         while at < ordinals.len() {
             // Ordinals that share a few blocks are read together.
@@ -615,7 +626,14 @@ impl SealedIndex {
             let last = u64::from(group[group.len() - 1]);
             let mut offsets = Vec::new();
             make_room(&mut offsets, (last - first + 2) as usize)?;
-            self.each(index::OFFSETS, first..(last + 2).min(count), |_, value| offsets.push(value * 8))?;
+            let mut outside = false;
+            self.each(index::OFFSETS, first..(last + 2).min(count), |_, value| match self.place_of(value) {
+                Ok(place) => offsets.push(place),
+                Err(_) => outside = true,
+            })?;
+            if outside {
+                return Err(self.inconsistent("an event's place"));
+            }
             if last + 1 == count {
                 offsets.push(self.header.log_end);
             }
@@ -669,7 +687,16 @@ impl SealedIndex {
         if set.ranges.len() > 1 || set.ranges.iter().any(|range| range.len() > 1) {
             found[first..].sort_unstable();
         }
-        Ok(())
+        self.check_ascending(&found[first..])
+    }
+
+    /// What the postings say of streams ascends, and is of the segment.
+    fn check_ascending(&self, ordinals: &[u32]) -> Result<()> {
+        let are_here = ordinals.last().is_none_or(|&last| u64::from(last) < self.header.event_count);
+        match are_here && ordinals.is_sorted_by(|one, next| one < next) {
+            true => Ok(()),
+            false => Err(self.inconsistent("the order of the postings")),
+        }
     }
 
     /// How many of one stream's postings are below `ordinal`.

@@ -159,6 +159,15 @@ impl Walk {
                 let reason = format!("event {} stands where {} was expected", event.sequence, self.next_sequence);
                 return Ok(Step::End(Stop::Invalid(reason)));
             }
+            // An entity has no more events than the log, and its earlier ones are earlier.
+            let has_previous = event.prev_sequence != frame::NO_SEQUENCE;
+            if event.clock > event.sequence || has_previous && event.prev_sequence >= event.sequence {
+                let reason = format!(
+                    "event {} says clock {} and previous event {}",
+                    event.sequence, event.clock, event.prev_sequence
+                );
+                return Ok(Step::End(Stop::Invalid(reason)));
+            }
             if event.continued() != self.more {
                 return Ok(Step::End(Stop::Invalid(String::from(
                     "the batch flags do not continue the previous frame's",

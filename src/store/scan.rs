@@ -29,6 +29,8 @@ use super::{Inner, Store};
 const SPAN_EVENTS: u32 = 1 << 16;
 /// Bytes read at once when events lie one behind the other.
 const READ_BYTES: (usize, usize) = (64 << 10, 1 << 20);
+/// No event's frame is longer.
+const FRAME_BYTES_MAX: u64 = crate::event::PAYLOAD_BYTES_MAX_LIMIT as u64 + (1 << 20);
 /// Matches this near to each other are read in one piece.
 const GAP_BYTES: u64 = 2 << 10;
 
@@ -336,13 +338,11 @@ impl Scan {
         let mut pieces = Pieces { events: 0, bytes: 0 };
         for at in from..count {
             let (start, end) = self.places[at];
-            let longest = crate::event::PAYLOAD_BYTES_MAX_LIMIT as u64 + (1 << 20);
             if end <= start || self.pieces.last().is_some_and(|&(before, length)| start < before + length as u64) {
                 let sequence = place.segment.base + u64::from(self.found[self.next + at - from]);
                 return Err(place.damage(start, sequence, "the index gives no place for the event"));
             }
-            // What follows the event's own frame up to the next event can only be control frames.
-            let length = (end - start).min(longest) as usize;
+            let length = place.frame_bytes(start, end)? as usize;
             match self.pieces.last_mut() {
                 Some((before, so_far))
                     if start - (*before + *so_far as u64) <= GAP_BYTES && pieces.bytes + length <= READ_BYTES.1 =>
@@ -380,6 +380,16 @@ impl Place<'_> {
         let is_cancelled = event.fence.is_some()
             && self.segment.with_index(&self.inner.library, self.end, |index| index.is_cancelled(event.sequence))?;
         Ok(!is_cancelled && region.is_none_or(|region| region.matches_clock(event.clock)))
+    }
+
+    /// How many bytes to read for the frame at `start`, when the next event's is at `end`: no more than a frame can have, as what follows it can only
+    /// be control frames, and where that is much no more than there are.
+    fn frame_bytes(&self, start: u64, end: u64) -> Result<u64> {
+        let bytes = end.saturating_sub(start).min(FRAME_BYTES_MAX);
+        match bytes > READ_BYTES.1 as u64 {
+            true => Ok(bytes.min(self.file.length()?.saturating_sub(start))),
+            false => Ok(bytes),
+        }
     }
 
     /// The event whose frame `bytes` begin with and the index has at `offset`, verified.
@@ -491,8 +501,7 @@ fn read_frame<R>(
         Ok(index.clone())
     })?;
     let (start, end) = places[0];
-    let most = crate::event::PAYLOAD_BYTES_MAX_LIMIT as u64 + (1 << 20);
-    let mut bytes = zeros(end.saturating_sub(start).min(most) as usize)?;
+    let mut bytes = zeros(place.frame_bytes(start, end)? as usize)?;
     let filled = place.file.read_at(&mut bytes, start)?;
     bytes.truncate(filled);
     let event = place.event(&index, &bytes, start, sequence)?;

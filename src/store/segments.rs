@@ -412,7 +412,8 @@ impl MemorySink {
         }
     }
 
-    fn note_fenced(&mut self, fence: u64, event: &DecodedEvent<'_>, stream: u32) {
+    /// `head` is the stream's before the event.
+    fn note_fenced(&mut self, fence: u64, event: &DecodedEvent<'_>, stream: u32, head: StreamHead) {
         let fenced = self.undecided.entry(fence).or_default();
         match fenced.ranges.last_mut() {
             Some(last) if last.1 == event.sequence => last.1 += 1,
@@ -420,8 +421,7 @@ impl MemorySink {
         }
         // An event before this segment may be the fence's own: then the head before the fence is not known here.
         let base = self.index.base();
-        let is_known = fence >= base || event.prev_sequence >= base;
-        let head = StreamHead { next_clock: event.clock, last_sequence: event.prev_sequence };
+        let is_known = fence >= base || head.last_sequence >= base;
         fenced.streams.entry(stream).or_insert((event.sequence, is_known.then_some(head)));
     }
 
@@ -501,18 +501,20 @@ impl Sink for MemorySink {
         let index = &self.index;
         index.make_room(1, event.key.is_some().into())?;
         let entity_hash = index.hash(event.entity);
-        let head = StreamHead { next_clock: event.clock, last_sequence: event.prev_sequence };
-        let stream = match index.heads().find(entity_hash, event.entity) {
-            Some(stream) => {
-                // The stream's events here so far were cancelled: it goes on where it was before.
-                if index.heads().known_head(stream).is_none() {
-                    index.heads().set_head(stream, head);
+        let said = StreamHead { next_clock: event.clock, last_sequence: event.prev_sequence };
+        // What is known here counts, so that the index holds together whatever the frame says.
+        let (stream, head) = match index.heads().find(entity_hash, event.entity) {
+            Some(stream) => match index.heads().known_head(stream) {
+                Some(head) => (stream, head),
+                None => {
+                    // The stream's events here so far were cancelled: it goes on where it was before.
+                    index.heads().set_head(stream, said);
+                    (stream, said)
                 }
-                stream
-            }
+            },
             None => {
                 index.make_room_for_names(event.entity.len(), 0)?;
-                index.insert_stream(entity_hash, event.entity, head)
+                (index.insert_stream(entity_hash, event.entity, said), said)
             }
         };
         let scope_hash = index.hash(event.scope);
@@ -529,7 +531,7 @@ impl Sink for MemorySink {
             index.push_key(index.hash(key), index.count() - 1);
         }
         if let Some(fence) = event.fence {
-            self.note_fenced(fence, event, stream);
+            self.note_fenced(fence, event, stream, head);
         }
         Ok(())
     }
@@ -548,8 +550,8 @@ impl Sink for MemorySink {
                 self.undecided.remove(fence);
                 self.committed.insert(*fence);
             }
-            Control::FenceCancel { fence, ranges } => {
-                self.index.cancel(ranges);
+            Control::FenceCancel { fence, .. } => {
+                // Its ranges are the fence's events, which say so themselves.
                 self.cancel(*fence);
                 self.cancelled.insert(*fence);
             }

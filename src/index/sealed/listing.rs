@@ -28,6 +28,7 @@ impl SealedIndex {
                 found.push(ordinal as u32);
             }
         })?;
+        self.check_ascending(&found[first..])?;
         let reached = match found.get(first) {
             _ if from == start => 0,
             Some(&oldest) => oldest,

@@ -97,21 +97,29 @@ impl Fault {
     }
 }
 
-/// As many flips as trials were asked for: some bytes, every byte with one bit each, or with more of them.
-fn flips(all: &[(PathBuf, u64)], trials: u64, seed: u64) -> Vec<Fault> {
-    let bytes: u64 = all.iter().map(|(_, length)| length).sum();
-    let bits = trials.div_ceil(bytes.max(1)).min(8) as u8;
+/// As many flips as trials were asked for: of some bytes, or every byte with one bit each, or with all of them. Of the zeros behind a segment's last
+/// frame (space prepared ahead) one is like another: but for the first ones, and where all bits are asked for, it is every 64th.
+fn flips(disk: &SimStorage, trials: u64, seed: u64) -> Vec<Fault> {
+    let mut places: Vec<(PathBuf, u64)> = Vec::new();
+    let mut zeros = Vec::new();
+    for (path, length) in files(disk, Path::new(AT)) {
+        let bytes = disk.contents(&path).unwrap();
+        let is_segment = path.extension().is_some_and(|extension| extension == "seg");
+        let used = bytes.iter().rposition(|&byte| byte != 0).map_or(0, |at| at as u64 + 128);
+        let end = if is_segment { used.min(length) } else { length };
+        places.extend((0..end).map(|offset| (path.clone(), offset)));
+        zeros.extend((end..length).map(|offset| (path.clone(), offset)));
+    }
+    let takes_all = trials >= 8 * places.len() as u64;
+    places.extend(zeros.into_iter().step_by(if takes_all { 1 } else { 64 }));
+    let bytes = places.len() as u64;
+    let bits = trials.div_ceil(bytes).clamp(1, 8);
+    let bits = if takes_all { 8 } else { bits as u8 };
     let step = (bytes / trials.max(1)).max(1);
     let mut faults = Vec::new();
-    let mut number = seed % step;
-    for (path, length) in all {
-        for offset in 0..*length {
-            if number % step == 0 {
-                let first = (Random::new(seed ^ number).below(8)) as u8;
-                faults.extend((0..bits).map(|bit| Fault::Flip { path: path.clone(), offset, bit: (first + bit) % 8 }));
-            }
-            number += 1;
-        }
+    for (number, (path, offset)) in (0u64..).zip(places).skip((seed % step) as usize).step_by(step as usize) {
+        let first = Random::new(seed ^ number << 8).below(8) as u8;
+        faults.extend((0..bits).map(|bit| Fault::Flip { path: path.clone(), offset, bit: (first + bit) % 8 }));
     }
     faults
 }
@@ -248,8 +256,7 @@ impl Closed {
 fn row_r10_every_rotten_bit_of_a_closed_store_is_found_or_harmless() {
     let (trials, seed) = (reliability::trials(4_000), reliability::seed(0x5EED));
     let closed = Closed::new();
-    let all = files(&closed.reference.disk, Path::new(AT));
-    let faults = flips(&all, trials, seed);
+    let faults = flips(&closed.reference.disk, trials, seed);
     run("bits flipped in the files of a closed store", seed, &faults, |fault, at| {
         closed.trial(fault, at % 2 == 0, at % 4 == 1)
     });
@@ -338,13 +345,7 @@ impl Killed {
 fn row_r10_rot_in_a_killed_store_is_found_below_the_last_mark_and_cut_and_reported_above() {
     let (trials, seed) = (reliability::trials(1_000), reliability::seed(0x5EED));
     let killed = Killed::new();
-    let mut all = files(&killed.reference.disk, Path::new(AT));
-    for (path, length) in &mut all {
-        // Of the space prepared ahead a few bytes are as good as all.
-        let bytes = killed.reference.disk.contents(path).unwrap();
-        *length = (*length).min(bytes.iter().rposition(|&byte| byte != 0).map_or(0, |at| at as u64 + 65));
-    }
-    let mut faults = flips(&all, trials, seed);
+    let mut faults = flips(&killed.reference.disk, trials, seed);
     let below = (0..killed.last_mark.saturating_sub(SECTOR)).step_by(64);
     faults.extend(below.map(|offset| Fault::Zero { path: killed.newest.clone(), offset }));
     run("rot in a killed store", seed, &faults, |fault, at| killed.trial(fault, at % 2 == 0));

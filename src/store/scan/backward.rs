@@ -5,7 +5,7 @@
 //! at once. For one entity it is as many of the entity's events as a poll asks for, whatever else lies between them.
 
 use crate::error::Result;
-use crate::event::{BatchBuilder, EntityMatch, EventBatch, PAYLOAD_BYTES_MAX_LIMIT, Region, make_room};
+use crate::event::{BatchBuilder, EntityMatch, EventBatch, Region, make_room};
 use crate::store::Store;
 use crate::store::segments::Index;
 use crate::sync::atomic::Ordering;
@@ -17,8 +17,6 @@ mod tests;
 
 /// Events whose columns are looked at in the first span, and events of one entity in any.
 const FIRST_SPAN_EVENTS: u32 = 1 << 10;
-/// No event's frame is longer. What follows it up to the next event's can only be control frames.
-const FRAME_BYTES_MAX: u64 = PAYLOAD_BYTES_MAX_LIMIT as u64 + (1 << 20);
 
 /// One region's way back through the log.
 #[derive(Debug)]
@@ -204,7 +202,7 @@ impl BackwardScan {
         let mut group = Group { events: 0, bytes: 0 };
         let mut beyond = u64::MAX;
         for &(start, end) in self.places.iter().rev() {
-            let length = (end.saturating_sub(start)).min(FRAME_BYTES_MAX);
+            let length = place.frame_bytes(start, end)?;
             if length == 0 || start + length > beyond {
                 let at = self.found.len() - 1 - group.events;
                 let sequence = place.segment.base + u64::from(self.found[at]);
@@ -221,7 +219,7 @@ impl BackwardScan {
         }
         self.pieces.clear();
         for &(start, end) in &self.places[self.places.len() - group.events..] {
-            let length = (end - start).min(FRAME_BYTES_MAX);
+            let length = place.frame_bytes(start, end)?;
             match self.pieces.last_mut() {
                 Some(last) if start - (last.start + last.length as u64) <= GAP_BYTES => {
                     last.length = (start + length - last.start) as usize;
