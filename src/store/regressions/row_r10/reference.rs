@@ -3,6 +3,7 @@
 use super::*;
 use crate::event::StoreId;
 use crate::format::StoreFile;
+use crate::format::segment::{SegmentHeader, segment_name};
 
 /// Where the store is that the reference imports from.
 pub(super) const SOURCE_AT: &str = "/source";
@@ -21,7 +22,12 @@ pub(super) fn open_at(disk: &SimStorage, path: &str, read_only: bool) -> Result<
 
 fn make_at(disk: &SimStorage, path: &str, id: u8) -> Store {
     let file = StoreFile { store_id: StoreId([id; 16]), created_us: CREATED_US, key_window: 1 << 20 };
-    disk.create_directory(Path::new(path)).unwrap();
+    let segments = Path::new(path).join("segments");
+    disk.create_directory(&segments).unwrap();
+    let (created_us, key_window) = (file.created_us, file.key_window);
+    let first =
+        SegmentHeader { store_id: file.store_id, base: 0, epoch: 1, time_us: created_us, created_us, key_window };
+    overwrite(disk, &segments.join(segment_name(0)), &first.encode());
     overwrite(disk, &Path::new(path).join("STORE"), &file.encode());
     open_at(disk, path, false).unwrap()
 }
