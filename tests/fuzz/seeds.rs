@@ -17,6 +17,9 @@ use super::targets::{BASE, EPOCH, STORE};
 
 pub fn lay_identity(disk: &Disk, store_id: StoreId) {
     let file = StoreFile { store_id, created_us: CREATED_US, key_window: 1 << 20 };
+    let (created_us, key_window) = (file.created_us, file.key_window);
+    let first = SegmentHeader { store_id, base: 0, epoch: 1, time_us: created_us, created_us, key_window };
+    disk.put(&Path::new(AT).join("segments").join(segment_name(0)), &first.encode());
     disk.put(&Path::new(AT).join("STORE"), &file.encode());
 }
 

@@ -30,11 +30,11 @@ pub const BUGS: [Bug; 16] = [
         name: "skip the data fsync",
         edits: &[Edit {
             file: "src/io/latch.rs",
-            find: "        self.latch.watch(self.file.sync_data())",
+            find: "        self.latch.watch(self.file.sync_data().",
             replace: "        if crate::planted(1) {
             return Ok(());
         }
-        self.latch.watch(self.file.sync_data())",
+        self.latch.watch(self.file.sync_data().",
         }],
     },
     Bug {
