@@ -76,12 +76,15 @@ impl Storage for OsStorage {
             let Ok(name) = item.file_name().into_string() else { continue };
             let metadata = match item.metadata() {
                 // A link to nowhere is an entry all the same: whoever needs the file is told that it is not there.
-                Ok(metadata) if metadata.is_symlink() => fs::metadata(item.path()).or(Ok(metadata)),
+                Ok(metadata) if metadata.is_symlink() => match fs::metadata(item.path()) {
+                    Err(error) if leads_nowhere(&error) => Ok(metadata),
+                    found => found,
+                },
                 metadata => metadata,
             };
             match metadata {
                 Ok(metadata) => entries.push(Entry { name, length: metadata.len(), is_directory: metadata.is_dir() }),
-                // It was removed since, or is a link to nowhere.
+                // It was removed since.
                 Err(error) if leads_nowhere(&error) => {}
                 // To leave it out would be to say that it is not there: a log without its newest segment is a shorter log.
                 Err(error) => return Err(Error::io("listing", &item.path(), &error)),

@@ -44,9 +44,12 @@ fn grow(store: &Store, round: u8) {
     store.append(&[event("a", b"last")], None, &mut []).unwrap();
 }
 
+/// Paths and contents.
+type Files = Vec<(PathBuf, Vec<u8>)>;
+
 /// A cleanly closed store of two segments and a checkpoint, and the same before the close.
-fn stores() -> &'static [Vec<(PathBuf, Vec<u8>)>; 2] {
-    static MADE: OnceLock<[Vec<(PathBuf, Vec<u8>)>; 2]> = OnceLock::new();
+fn stores() -> &'static [Files; 2] {
+    static MADE: OnceLock<[Files; 2]> = OnceLock::new();
     MADE.get_or_init(|| {
         let disk = Disk::default();
         lay_identity(&disk, STORE);
