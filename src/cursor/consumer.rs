@@ -73,7 +73,8 @@ impl BatchBounds {
 struct Durable {
     claim: Claim,
     region_identity: String,
-    /// The file holds the committed place.
+    /// The file holds the committed place, durably: this consumer has written it. What an earlier one wrote may have been killed
+    /// before its name was synced.
     is_saved: bool,
     /// The end of the sealed segments when a refresh was last tried: a failed one waits for the next seal.
     refreshed_at: u64,
@@ -427,7 +428,7 @@ impl Durable {
     fn open(store: &Store, region_identity: String, id: &str) -> Result<(Durable, Place)> {
         let claim = Claim::acquire(store, id)?;
         let resumed = claim.resume(store, &region_identity)?;
-        let durable = Durable { claim, region_identity, is_saved: resumed.is_some(), refreshed_at: 0 };
+        let durable = Durable { claim, region_identity, is_saved: false, refreshed_at: 0 };
         Ok((durable, resumed.unwrap_or_default()))
     }
 

@@ -1,7 +1,7 @@
 //! Power losses, kills and failing operations: a consumer skips nothing, and repeats only what it did not checkpoint.
 
 use super::*;
-use crate::io::sim::{Fate, Operation, Repeat};
+use crate::io::sim::{Fate, Interrupted, Operation, Repeat};
 
 /// A consumer of `wanted` between events of `noise`, with all that was acknowledged to its caller.
 #[derive(Default)]
@@ -168,6 +168,30 @@ fn a_directory_that_was_made_without_its_sync_takes_no_checkpoint() {
     poll(&cursor, 1);
     cursor.checkpoint().unwrap();
     let store = open_store(&disk.crash_with(&mut |_| Fate::Lost));
+    assert_eq!(drain(&Cursor::open(&store, region(), &with_checkpoint("c")).unwrap()), []);
+}
+
+/// Found by row R2 with seed 0xC0FFEE (life 0xC10A54): a kill came between the rename of a checkpoint and the sync of its directory. The next
+/// consumer resumed there, and a checkpoint of the same place wrote nothing and said that it was durable.
+#[test]
+fn a_checkpoint_of_the_place_that_a_kill_left_is_made_durable() {
+    let leave = |stop: u64| {
+        let disk = SimStorage::new(3);
+        disk.crash_within(stop, Interrupted::Before);
+        let store = open_store(&disk);
+        append(&store, "wanted");
+        let cursor = Cursor::open(&store, region(), &with_checkpoint("c")).unwrap();
+        poll(&cursor, 1);
+        let _ = cursor.checkpoint();
+        (disk.operations(), disk.crash_keep_all())
+    };
+    let (operations, _) = leave(u64::MAX);
+    let (_, killed) = leave(operations - 1);
+    let store = open_store(&killed);
+    let cursor = Cursor::open(&store, region(), &with_checkpoint("c")).unwrap();
+    assert_eq!(cursor.position().unwrap().next_sequence, 1);
+    cursor.checkpoint().unwrap();
+    let store = open_store(&killed.crash_with(&mut |_| Fate::Lost));
     assert_eq!(drain(&Cursor::open(&store, region(), &with_checkpoint("c")).unwrap()), []);
 }
 

@@ -139,7 +139,8 @@ impl Explorer {
     }
 
     /// Some lives on one disk, each tried several times: stopped anywhere, sometimes with operations that fail before, and crashed in
-    /// several ways. The last image is where the next life begins.
+    /// several ways. The last image is where the next life begins, whether or not it was seen before: a seed is to lead to the same lives
+    /// alone and among others.
     pub(super) fn lives(&self, seed: u64) {
         const RUNS: u64 = 4;
         const IMAGES: u64 = 6;
@@ -185,15 +186,15 @@ impl Explorer {
                     };
                     let notes = [&notes[..], &of_fates].concat();
                     let context = || format!("{} by {loss:?} {seed:#x}", context());
-                    if let Some(judged) = self.image(&image, &model, loss, &notes, context) {
-                        next = Some(judged);
-                    }
+                    self.image(&image, &model, loss, &notes, context);
+                    next = Some((image, model.clone(), loss));
                 }
                 if self.has_failed() {
                     return;
                 }
             }
-            let Some(judged) = next else { return };
+            let Some((image, of_image, loss)) = next else { return };
+            let Some(judged) = self.attempt(context, || judge(&image, &of_image, loss, false)) else { return };
             (disk, model) = (judged.disk.crash_keep_all(), judged.model);
         }
     }
