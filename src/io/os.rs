@@ -332,8 +332,9 @@ impl File for OsFile {
     }
 
     fn check_whole(&self) -> Result<()> {
-        let metadata = self.file.metadata().map_err(|error| self.error("measuring", &error))?;
+        // First what is to be there: another thread may be adding to it.
         let end = self.end.load(Ordering::Acquire);
+        let metadata = self.file.metadata().map_err(|error| self.error("measuring", &error))?;
         let message = match (metadata.nlink(), metadata.len()) {
             (0, _) => String::from("somebody has removed or replaced the file while it was open"),
             (_, length) if length < end => {
