@@ -95,12 +95,7 @@ impl Store {
         if write {
             remove_temporaries(&*storage, &directory, &entries)?;
             let cursors = path.join(CURSORS_NAME);
-            if let Some(entries) = storage.list(&cursors)? {
-                remove_temporaries(&*storage, &cursors, &entries)?;
-                // So may a kill between renaming a checkpoint and syncing its name: a consumer that resumes there must not be
-                // told that this is saved, and a power loss take it back.
-                storage.sync_directory(&cursors)?;
-            }
+            remove_temporaries(&*storage, &cursors, &storage.list(&cursors)?.unwrap_or_default())?;
         }
         if let Some(&newest) = bases.last() {
             check_none_follows(&storage, &directory, &identity.store_id, newest)?;
