@@ -17,7 +17,7 @@ EXAMPLE_SOURCES := $(wildcard examples-c/*.c)
 example_program = examples-c/build/$(shell basename '$(1)' .c | sed 's/^[0-9]*-//')
 EXAMPLES := $(foreach source,$(EXAMPLE_SOURCES),$(call example_program,$(source)))
 
-.PHONY: all library header header-check examples run test test-asan test-valgrind bench-quick install install-check install-strip clean help
+.PHONY: all library header header-check examples run test test-asan test-asan-library test-valgrind bench-quick install install-check install-strip clean help
 
 all: library build/batpak.pc ## build the release library and its pkg-config file
 
@@ -53,6 +53,22 @@ test: library install-check ## run all tests: unit, integration, C and C++, inst
 
 test-asan: library ## the C and C++ tests with address and undefined-behaviour sanitizers
 	C_TEST_FLAGS='-fsanitize=address,undefined -fno-sanitize-recover=all -Wno-error' $(CARGO) test --locked --test c_suite
+
+NIGHTLY_TARGET := $(abspath $(or $(CARGO_TARGET_DIR),target)/nightly)
+NIGHTLY_HOST = $(shell rustc +nightly -vV 2> /dev/null | sed -n 's/^host: //p')
+NIGHTLY_LIBRARY = $(NIGHTLY_TARGET)/$(NIGHTLY_HOST)/debug/libbatpak.so
+
+test-asan-library: ## the library itself under the address sanitizer; needs a nightly compiler and clang
+	@if [ -z '$(NIGHTLY_HOST)' ] || ! command -v clang > /dev/null || ! command -v clang++ > /dev/null; then \
+		echo 'skipped: there is no nightly compiler, or no clang'; exit 0; \
+	fi; \
+	set -ex; \
+	RUSTFLAGS=-Zsanitizer=address CARGO_TARGET_DIR='$(NIGHTLY_TARGET)' $(CARGO) +nightly build --locked --lib --target '$(NIGHTLY_HOST)'; \
+	export TEST_LIBRARY='$(NIGHTLY_LIBRARY)' CC=clang CXX=clang++ ASAN_OPTIONS=allocator_may_return_null=1; \
+	export C_TEST_FLAGS='-fsanitize=address -D__SANITIZE_ADDRESS__=1 -Wno-error'; \
+	$(CARGO) test --locked --test misuse -- row_r16_every; \
+	for name in basic writers reentry threads cancel; do C_TEST=misuse_$$name $(CARGO) test --locked --test c_suite c_; done; \
+	C_TEST=misuse_wrapper $(CARGO) test --locked --test c_suite cpp_
 
 test-valgrind: library ## the C and C++ tests under valgrind; takes minutes
 	C_TEST_UNDER='valgrind -q --error-exitcode=9 --leak-check=full --errors-for-leak-kinds=definite' C_TEST_SECONDS=1200 \
@@ -99,4 +115,4 @@ clean: ## remove what was built
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)$$/\1|\2/p' Makefile | while IFS='|' read -r name text; do \
-		printf '  make %-14s %s\n' "$$name" "$$text"; done
+		printf '  make %-18s %s\n' "$$name" "$$text"; done
