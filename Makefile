@@ -58,12 +58,21 @@ test-models: ## the engine's threads under a scheduler that tries interleavings
 test-asan: library ## the C and C++ tests with address and undefined-behaviour sanitizers
 	C_TEST_FLAGS='-fsanitize=address,undefined -fno-sanitize-recover=all -Wno-error' $(CARGO) test --locked --test c_suite
 
-# The library itself with the address sanitizer needs a nightly compiler.
-test-asan-library: ## the C and C++ tests with the library itself under the address sanitizer, where there is a nightly compiler
-	@if $(CARGO) +nightly --version > /dev/null 2>&1 && command -v clang > /dev/null; then \
-		CC=clang CXX=clang++ C_TEST_FLAGS='-fsanitize=address,undefined -fno-sanitize-recover=undefined -Wno-error' C_TEST_SECONDS=600 \
-		RUSTFLAGS=-Zsanitizer=address $(CARGO) +nightly test --locked --target $$(rustc -vV | sed -n 's/^host: //p') --test c_suite; \
-	else echo 'skipped: the library under the address sanitizer needs a nightly compiler and clang'; fi
+NIGHTLY_TARGET := $(abspath $(or $(CARGO_TARGET_DIR),target)/nightly)
+NIGHTLY_HOST = $(shell rustc +nightly -vV 2> /dev/null | sed -n 's/^host: //p')
+NIGHTLY_LIBRARY = $(NIGHTLY_TARGET)/$(NIGHTLY_HOST)/debug/libbatpak.so
+
+test-asan-library: ## the library itself under the address sanitizer; needs a nightly compiler and clang
+	@if [ -z '$(NIGHTLY_HOST)' ] || ! command -v clang > /dev/null || ! command -v clang++ > /dev/null; then \
+		echo 'skipped: there is no nightly compiler, or no clang'; exit 0; \
+	fi; \
+	set -ex; \
+	RUSTFLAGS=-Zsanitizer=address CARGO_TARGET_DIR='$(NIGHTLY_TARGET)' $(CARGO) +nightly build --locked --lib --target '$(NIGHTLY_HOST)'; \
+	export TEST_LIBRARY='$(NIGHTLY_LIBRARY)' CC=clang CXX=clang++ ASAN_OPTIONS=allocator_may_return_null=1; \
+	export C_TEST_FLAGS='-fsanitize=address -D__SANITIZE_ADDRESS__=1 -Wno-error'; \
+	$(CARGO) test --locked --test misuse -- row_r16_every; \
+	for name in basic writers reentry threads cancel; do C_TEST=misuse_$$name $(CARGO) test --locked --test c_suite c_; done; \
+	C_TEST=misuse_wrapper $(CARGO) test --locked --test c_suite cpp_
 
 test-valgrind: library ## the C and C++ tests under valgrind; takes minutes
 	C_TEST_UNDER='valgrind -q --error-exitcode=9 --leak-check=full --errors-for-leak-kinds=definite' C_TEST_SECONDS=1200 \

@@ -68,7 +68,7 @@ fn seed() -> u64 {
     reliability::seed(SEED)
 }
 
-/// The program against the library of this build, or of the directory that MISUSE_LIBRARY names.
+/// The program, against the library of this build.
 fn build(name: &str, flags: &[&str]) -> PathBuf {
     let place = common::scratch_dir("misuse").join(name);
     fs::create_dir_all(&place).expect("a directory for the program");
@@ -77,8 +77,7 @@ fn build(name: &str, flags: &[&str]) -> PathBuf {
     assert!(functions > 90, "only {functions} functions were found in the header");
     let (source, program) = (place.join("misuse.c"), place.join("program"));
     fs::write(&source, text).expect("a place for the program");
-    let library =
-        env::var_os("MISUSE_LIBRARY").map_or_else(|| common::library_dir(&format!("misuse/{name}")), PathBuf::from);
+    let library = common::library_dir(&format!("misuse/{name}"));
     let output = Command::new(env::var("CC").unwrap_or_else(|_| "cc".to_owned()))
         .args(["-std=c11", "-D_GNU_SOURCE", "-g", "-O1", "-Wall", "-Wextra", "-Werror", "-pthread"])
         .args(flags)

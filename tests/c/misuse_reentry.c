@@ -127,6 +127,41 @@ static void a_handler_may_free_its_worker_and_its_store(void) {
     remove_dir(dir);
 }
 
+/* The child has the handler's call, and nothing else of the store. */
+static void fork_in_the_handler(struct script *script, batpak_delivery_t *delivery, int call) {
+    batpak_error_t *own = NULL;
+    uint8_t key[32];
+    size_t n = 0;
+    (void)script, (void)call;
+    pid_t child = fork();
+    CHECK(child >= 0);
+    if (child == 0) {
+        batpak_store_t *store = batpak_delivery_store(delivery);
+        CHECK(batpak_delivery_attempt(delivery) == 1 && batpak_batch_events(batpak_delivery_batch(delivery), &n) != NULL && n == 1);
+        CHECK_STATUS(batpak_store_sync(store, &own), BATPAK_E_FORKED, own);
+        CHECK_STATUS(batpak_store_close(store, -1, &own), BATPAK_E_FORKED, own);
+        CHECK_STATUS(batpak_delivery_set_done(delivery, 1, &own), BATPAK_E_FORKED, own);
+        CHECK_STATUS(batpak_delivery_idempotency_key(delivery, 0, 0, key, &own), BATPAK_E_FORKED, own);
+        end_forked();
+    }
+    int status = 0;
+    CHECK(waitpid(child, &status, 0) == child);
+    CHECK_EQUAL(status, 0);
+}
+
+static void a_handler_may_fork(void) {
+#ifdef __SANITIZE_ADDRESS__
+    puts("SKIPPED: the address sanitizer cannot fork beside threads");
+    return;
+#endif
+    char *dir = make_dir();
+    batpak_store_t *store = store_of(dir, 1);
+    struct script script = SCRIPT(.codes = {BATPAK_HANDLER_STOP}, .within = fork_in_the_handler);
+    run_worker(store, &script, "w", BATPAK_OK);
+    close_store(store);
+    remove_dir(dir);
+}
+
 /* ---- the worker's other callbacks ----------------------------------------------------------------------------------- */
 
 struct last_words {
@@ -371,7 +406,7 @@ static void call_from_a_log(void *user_data, uint32_t level, const char *target,
     struct log_calls *calls = user_data;
     (void)level, (void)target, (void)target_len, (void)message, (void)message_len;
     if (calls->calls++ == 0 && calls->store != NULL) {
-        switch (calls->what) {
+        switch ((int)calls->what) {
         case 0:
             batpak_store_append_one(calls->store, "l", 1, "s", 1, 0x1001, "", 0, NULL, NULL);
             break;
@@ -421,6 +456,7 @@ int main(void) {
     signal(SIGALRM, give_up);
     TRY(a_handler_may_call_everything_but_what_waits_for_it);
     TRY(a_handler_may_free_its_worker_and_its_store);
+    TRY(a_handler_may_fork);
     TRY(the_callback_of_the_last_restart_cannot_wait_for_its_worker);
     TRY(the_callback_of_a_failed_checkpoint_cannot_wait_for_its_worker);
     TRY(user_data_that_close_the_store_as_the_worker_ends);

@@ -10,12 +10,12 @@ pub fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
-/// A directory with the shared library of this build under the names that linkers and loaders look for. `user` tells
-/// the test that asks apart from others that run at the same time.
+/// A directory with the shared library of this build, or the one that TEST_LIBRARY names, under the names that linkers and loaders look
+/// for. `user` tells the test that asks apart from others that run at the same time.
 pub fn library_dir(user: &str) -> PathBuf {
     // Cargo puts the library beside the test's own executable.
     let test = env::current_exe().expect("the path of the test");
-    let library = test.with_file_name("libbatpak.so");
+    let library = env::var_os("TEST_LIBRARY").map_or_else(|| test.with_file_name("libbatpak.so"), PathBuf::from);
     assert!(library.exists(), "{} is missing", library.display());
     let dir = scratch_dir(user).join("lib");
     fs::create_dir_all(&dir).expect("a directory for the library");

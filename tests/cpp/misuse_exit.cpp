@@ -122,6 +122,25 @@ static void keep_threads_busy() {
     append(store);
 }
 
+// A forked child exits with its parent's store and worker, and runs the same destructors as the parent.
+static void exit_in_a_forked_child() {
+#ifdef __SANITIZE_ADDRESS__
+    std::puts("SKIPPED: the address sanitizer cannot fork beside threads");
+    global.store = open_raw();
+#else
+    global.store = open_raw();
+    global.worker = start(global.store, go_on);
+    const pid_t child = fork();
+    if (child == 0) {
+        global.expected = BATPAK_E_FORKED;
+        std::exit(7);
+    }
+    int status = 0;
+    CHECK(waitpid(child, &status, 0) == child && WIFEXITED(status) && WEXITSTATUS(status) == 7);
+    append(global.store);
+#endif
+}
+
 static void exit_quickly() {
     global.store = open_raw();
     std::quick_exit(7);
@@ -163,6 +182,7 @@ int main() {
     ends("leave the wrapper open", leave_the_wrapper_open);
     ends("end by a handler", end_by_a_handler);
     ends("keep threads busy", keep_threads_busy);
+    ends("exit in a forked child", exit_in_a_forked_child);
     ends("exit quickly", exit_quickly);
     return 0;
 }

@@ -258,6 +258,7 @@ fn slot_of(header: &Header, function: &Function, parameter: &Variable, start: &s
         (true, true) => "IS_OPTIONAL",
         (true, false) => "WRITTEN_ANYHOW",
     };
+    let may_be_null = i32::from(!["IS_REQUIRED", "WRITTEN_ON_FAILURE"].contains(&is_optional));
     let pointed = of.trim_start_matches("const ").strip_suffix(" *").unwrap_or("");
     let is_struct = header.structure(pointed).is_some_and(is_versioned);
     if of == "batpak_error_t **" {
@@ -274,7 +275,7 @@ fn slot_of(header: &Header, function: &Function, parameter: &Variable, start: &s
         };
     }
     if is_struct {
-        return format!("struct_slot({start}, struct_{pointed}, {is_optional} != IS_REQUIRED)");
+        return format!("struct_slot({start}, struct_{pointed}, {may_be_null})");
     }
     if let Some((_, _, slot)) = NUMBERS.iter().find(|(number, known, _)| number == of && known == name) {
         let may_wait = i32::from(!ENDLESS.contains(&function.name.as_str()));
@@ -292,7 +293,7 @@ fn slot_of(header: &Header, function: &Function, parameter: &Variable, start: &s
             format!("out_slot({start}, sizeof({pointed}), KINDS, {is_optional})")
         }
         ("const batpak_status_info_t **", "list") => format!("out_slot({start}, sizeof(void *), KINDS, IS_REQUIRED)"),
-        ("const uint8_t *", "id" | "position_id") => format!("id_slot({start}, {is_optional} != IS_REQUIRED)"),
+        ("const uint8_t *", "id" | "position_id") => format!("id_slot({start}, {may_be_null})"),
         ("const char *", "path") => format!("terminated_slot({start})"),
         ("void *", "user_data") => format!("user_data_slot({start})"),
         ("batpak_handler_fn", _) => format!("handler_slot({start})"),

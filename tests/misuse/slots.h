@@ -400,15 +400,16 @@ static void member_array(struct call *call, const char *name, int number, const 
     static _Alignas(8) char long_text[LONG];
     static const char *how[MEMBER_ARRAYS] = {"NULL",     "of length SIZE_MAX", "NULL of length 0", "of length 0",
                                              "not UTF-8", "with a NUL",        "long",             "short"};
-    static _Alignas(8) const char text[64] = "a name that will do for all";
+    /* Long enough for as many ids, if it is an array of them. */
+    static _Alignas(8) const char text[64] = "a name that will do for all", not_utf8[64] = "\xC3\x28\xFF", with_nul[64] = "a\0b";
     deviate(call, name, how[number], number < 2 ? REFUSED : MAYBE, number < 2 ? BATPAK_E_INVALID_ARGUMENT : 0);
     memset(long_text, 'x', sizeof long_text);
-    *at = number == 0 || number == 2 ? NULL : number == 4 ? "\xC3\x28\xFF" : number == 5 ? "a\0b" : text;
+    *at = number == 0 || number == 2 ? NULL : number == 4 ? not_utf8 : number == 5 ? with_nul : text;
     *len = number == 1 ? SIZE_MAX : number == 2 || number == 3 ? 0 : 1;
     if (number == 4 || number == 5) {
         *len = 3;
     } else if (number == 6) {
-        /* Within what any of them reads, if it were an array of ids. */
+        /* As above. */
         *at = long_text;
         *len = LONG / 16;
     }
