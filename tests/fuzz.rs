@@ -1,7 +1,8 @@
 //! Row R11 of the scorecard: hostile bytes to every decoder, to whole stores and to the C ABI: nothing panics, and memory stays in proportion.
 //!
-//! Inputs are changed copies of the seeds in `fuzz/corpus`, mostly with right checksums. The seed and the step of a finding make its input again.
-//! `fuzz/` has the same targets for libFuzzer.
+//! Inputs are changed copies of the seeds in `fuzz/corpus`, mostly with right checksums. The seed and the step of a finding make its input again:
+//! `RELIABILITY_SEED=0x5EED FUZZ_STEP=store:441` runs that one alone, and with `FUZZ_SAVE=name` it is kept in `fuzz/found`, where what was found once is
+//! tried for ever. `fuzz/` has the same targets for libFuzzer.
 
 #[path = "fuzz/disk.rs"]
 mod disk;
@@ -129,6 +130,30 @@ struct Finding {
     wrong: String,
 }
 
+/// The input of a target's step: first the seeds as they are.
+fn input(number: u64, seeds: &[Vec<u8>], seed: u64, step: u64) -> Vec<u8> {
+    match seeds.get(step as usize) {
+        Some(input) => input.clone(),
+        None => mutate(seeds, &mut Random::new(seed ^ (number << 56) ^ step.wrapping_mul(0x9E37_79B9))),
+    }
+}
+
+/// The one step that `FUZZ_STEP` names, with the panic as it comes.
+fn single(step: &str, seed: u64) {
+    let (name, step) = step.split_once(':').expect("FUZZ_STEP=target:step");
+    let found = (0u64..).zip(&TARGETS).find(|(_, target)| target.name == name);
+    let (number, target) = found.expect("a target's name");
+    let input = input(number, &committed(name), seed, step.parse().expect("a step"));
+    if let Ok(saved) = std::env::var("FUZZ_SAVE") {
+        let directory = corpus().with_file_name("found").join(name);
+        fs::create_dir_all(&directory).unwrap();
+        fs::write(directory.join(saved), &input).unwrap();
+    }
+    println!("{}", hex(&input));
+    (target.run)(&input);
+    assert_eq!(execute(target, &input).0, None);
+}
+
 /// A share of all executions: of each target every second step.
 fn fuzz(trials: u64, seed: u64, part: u64, findings: &Mutex<Vec<Finding>>) -> Vec<(u64, usize, Duration)> {
     let mut done = Vec::new();
@@ -137,11 +162,7 @@ fn fuzz(trials: u64, seed: u64, part: u64, findings: &Mutex<Vec<Finding>>) -> Ve
         assert!(!seeds.is_empty(), "{} has no seeds", target.name);
         let (mut steps, mut most, started) = (0, 0, Instant::now());
         for step in (part..(trials * target.share).div_ceil(1000)).step_by(2) {
-            // First the seeds as they are.
-            let input = match seeds.get(step as usize) {
-                Some(input) => input.clone(),
-                None => mutate(&seeds, &mut Random::new(seed ^ (number << 56) ^ step.wrapping_mul(0x9E37_79B9))),
-            };
+            let input = input(number, &seeds, seed, step);
             let (wrong, memory) = execute(target, &input);
             most = most.max(memory);
             steps += 1;
@@ -158,6 +179,9 @@ fn fuzz(trials: u64, seed: u64, part: u64, findings: &Mutex<Vec<Finding>>) -> Ve
 fn row_r11_hostile_bytes_panic_nowhere_and_take_memory_in_proportion() {
     const { assert!(cfg!(debug_assertions), "without debug assertions less is found") };
     let (trials, seed) = (reliability::trials(20_000), reliability::seed(0x5EED));
+    if let Ok(step) = std::env::var("FUZZ_STEP") {
+        return single(&step, seed);
+    }
     panic::set_hook(Box::new(|info| {
         let text = info.to_string().replace('\n', " ");
         let _ = PANICS.try_with(|panics| panics.borrow_mut().push(text));
