@@ -281,6 +281,7 @@ fn assemble(
         storage: storage.clone(),
         store_id,
         held: if options.read_only { None } else { storage.hold_directory(&directory)? },
+        directory_failed: Mutex::default(),
         directory,
         files: FilePool::new(storage.clone()),
         pages: Arc::default(),

@@ -23,7 +23,7 @@ use crate::log::damaged;
 use crate::log::files::{FilePool, FileSlot};
 use crate::log::recovery::{Sink, read_header, scan_segment};
 use crate::log::walk::{Step, Stop, Walk};
-use crate::sync::RwLock;
+use crate::sync::{Mutex, RwLock};
 
 /// An open index.
 #[derive(Debug, Clone)]
@@ -186,18 +186,26 @@ pub(crate) struct Library {
     pub directory: PathBuf,
     /// The same directory, held open by who writes.
     pub held: Option<Box<dyn Directory>>,
+    /// How a sync of it has failed.
+    pub directory_failed: Mutex<Option<Error>>,
     pub files: Arc<FilePool>,
     pub pages: Arc<PageCache>,
     pub read_only: bool,
 }
 
 impl Library {
-    /// Makes what was created, renamed and removed here durable. Where it is held, this fails for no lack of descriptors.
+    /// Makes what was created, renamed and removed here durable. Where it is held, this fails for no lack of descriptors. One that failed
+    /// may have dropped names for good, and is never tried again: a retry could succeed without them.
     pub fn sync_directory(&self) -> Result<()> {
-        match &self.held {
+        let mut failed = self.directory_failed.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(error) = &*failed {
+            return Err(error.clone());
+        }
+        let synced = match &self.held {
             Some(held) => held.sync(),
             None => self.storage.sync_directory(&self.directory),
-        }
+        };
+        synced.inspect_err(|error| *failed = Some(error.clone()))
     }
 
     /// The directory is still the one that was opened. To be asked before anything is made, renamed or removed in it by name: what has its
