@@ -164,7 +164,12 @@ impl Inner {
                     appender.fences.settle(ticket);
                     self.fences_changed(appender);
                 }
-                self.marks.visible.fetch_max(appender.visible_bound(appended), Ordering::AcqRel);
+                let visible = appender.visible_bound(appended);
+                // Beyond what was written here may be events of a fence that was cancelled meanwhile, in the buffer still: readers pass over
+                // them where they stand in the file. A failure poisons the store, and nothing more is shown.
+                if visible <= bound || appender.tail.flush(self.mapped.load(Ordering::Relaxed)).is_ok() {
+                    self.marks.visible.fetch_max(visible, Ordering::AcqRel);
+                }
             }
         }
         Ok(())

@@ -728,6 +728,32 @@ fn regression_24_all_below_a_process_append_is_in_the_page_cache() {
     assert_eq!(store.watermarks().visible, 4);
 }
 
+/// Guards: the end of a group's sync shows events that came to the buffer while it ran, those of a cancelled fence, and readers find no frame
+/// where they pass over them. Found by row R15 (fences against appends, waits and polls, seed 0x5eed).
+#[test]
+fn a_fence_cancelled_during_a_sync_is_passed_over_in_the_file() {
+    let disk = SimStorage::new(1);
+    let gate = Arc::new(Gate::default());
+    let storage = Arc::new(GatedStorage { disk: disk.clone(), gate: gate.clone(), at: At::Sync });
+    let store = Store::open(Path::new(AT), &StoreOptions { storage, ..sim(&disk) }).unwrap();
+    append(&store, "a", b"0", Durability::Storage).unwrap();
+    gate.shut();
+    let first = {
+        let store = store.clone();
+        std::thread::spawn(move || append(&store, "a", b"1", Durability::Storage))
+    };
+    while !gate.is_reached() {
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    let fence = store.begin_fence(&FenceOptions::default()).unwrap();
+    fence.append(&[event("fenced", b"2")], &mut []).unwrap();
+    fence.cancel().unwrap();
+    gate.open();
+    first.join().unwrap().unwrap();
+    assert_eq!(store.watermarks().visible, 3);
+    assert_eq!(payloads(&store), [b"0", b"1"]);
+}
+
 /// Guards: a deleted or replaced LOCK admits a second writer; a lock outlives its opening. (That a forked child does not keep a dead
 /// parent's lock is tested with real deaths in `tests/kill9.rs`.)
 #[test]
