@@ -95,7 +95,12 @@ impl Store {
         if write {
             remove_temporaries(&*storage, &directory, &entries)?;
             let cursors = path.join(CURSORS_NAME);
-            remove_temporaries(&*storage, &cursors, &storage.list(&cursors)?.unwrap_or_default())?;
+            if let Some(entries) = storage.list(&cursors)? {
+                remove_temporaries(&*storage, &cursors, &entries)?;
+                // A kill between renaming a checkpoint and syncing its name leaves a place that a consumer resumes at, and a power loss
+                // would take back.
+                storage.sync_directory(&cursors)?;
+            }
         }
         if let Some(&newest) = bases.last() {
             check_none_follows(&storage, &directory, &identity.store_id, newest)?;
