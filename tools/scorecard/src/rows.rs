@@ -76,7 +76,7 @@ pub const ROWS: [Row; 20] = [
         id: "R15",
         name: "concurrency",
         goals: [1_000_000, 5_000_000],
-        parts: &[program("wakeups", "row_r15_", 1_000_000, 5_000_000), model("row_r15_", 250_000, 5_000_000)],
+        parts: &[program("wakeups", "row_r15_", 1_000_000, 5_000_000), model("row_r15_", 100_000, 5_000_000)],
     },
     Row {
         id: "R16",
