@@ -312,7 +312,10 @@ pub(crate) fn closed(file: &dyn File, header: &SegmentHeader) -> Result<Option<(
         return Ok(None);
     }
     match control::decode_self_seeded(&bytes, &header.store_id, header.base) {
-        Ok((sequence, Control::Close { epoch, time_us }, _)) => Ok(Some((sequence, epoch, time_us))),
+        // One that leads to before its segment, with whatever checksum, closes nothing.
+        Ok((sequence, Control::Close { epoch, time_us }, _)) if sequence >= header.base && epoch >= header.epoch => {
+            Ok(Some((sequence, epoch, time_us)))
+        }
         _ => Ok(None),
     }
 }
