@@ -10,9 +10,9 @@ use std::os::fd::RawFd;
 use crate::error::Result;
 use crate::sync::atomic::{AtomicBool, Ordering};
 
-#[cfg(not(any(shuttle, loom)))]
+#[cfg(not(shuttle))]
 mod descriptor;
-#[cfg(any(shuttle, loom))]
+#[cfg(shuttle)]
 #[path = "notify/model.rs"]
 pub(crate) mod descriptor;
 

@@ -8,7 +8,7 @@ use crate::event::{EventId, make_room};
 use crate::sync::atomic::{AtomicI64, AtomicU64, Ordering, fence};
 
 /// Few in the models, where each is made anew for every schedule.
-const SLOTS: usize = if cfg!(any(shuttle, loom)) { 8 } else { 8192 };
+const SLOTS: usize = if cfg!(shuttle) { 8 } else { 8192 };
 const EMPTY: u64 = u64::MAX;
 
 #[derive(Debug)]

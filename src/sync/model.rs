@@ -1,4 +1,4 @@
-//! The room under a scheduler: shuttle's primitives or loom's, and what neither has.
+//! The room under a scheduler: shuttle's primitives, and what it has not.
 //!
 //! Time passes only when a wait times out. Whether it ever does is the scenario's choice ([`set_patience`]): with none a wait that is
 //! not woken never ends, which the scheduler reports as a deadlock; with some, it times out after so many steps of the others at most,
@@ -8,24 +8,9 @@ use std::cell::Cell;
 use std::sync::{Arc, LockResult, PoisonError, atomic as real};
 use std::time::Duration;
 
-#[cfg(loom)]
-use loom as scheduler;
-#[cfg(shuttle)]
-use shuttle as scheduler;
+pub use shuttle::sync::{Mutex, MutexGuard, RwLock, RwLockReadGuard, RwLockWriteGuard, atomic};
 
-pub use scheduler::sync::{Mutex, MutexGuard, RwLock, RwLockReadGuard, RwLockWriteGuard, atomic};
-
-#[cfg(shuttle)]
 pub use shuttle::thread_local;
-
-#[cfg(loom)]
-macro_rules! thread_local_of_loom {
-    ($($(#[$attribute:meta])* $visible:vis static $name:ident: $type:ty = const { $initial:expr };)*) => {
-        $(loom::thread_local! { $(#[$attribute])* $visible static $name: $type = $initial; })*
-    };
-}
-#[cfg(loom)]
-pub(crate) use thread_local_of_loom as thread_local;
 
 // ---- time --------------------------------------------------------------------------------------------------------
 
@@ -90,7 +75,7 @@ impl std::ops::Sub for Instant {
 /// A condition whose waits time out as the scenario has it.
 #[derive(Debug, Default)]
 pub struct Condvar {
-    inner: Arc<scheduler::sync::Condvar>,
+    inner: Arc<shuttle::sync::Condvar>,
 }
 
 impl Condvar {
@@ -134,8 +119,7 @@ impl Condvar {
 struct Timer(Arc<real::AtomicBool>);
 
 impl Timer {
-    #[cfg(shuttle)]
-    fn start(condition: &Arc<scheduler::sync::Condvar>, duration: Duration, steps: u64) -> Timer {
+    fn start(condition: &Arc<shuttle::sync::Condvar>, duration: Duration, steps: u64) -> Timer {
         use shuttle::rand::Rng;
         let (is_over, condition) = (Arc::new(real::AtomicBool::new(false)), condition.clone());
         let (of_thread, until) = (is_over.clone(), Instant::now().checked_add(duration));
@@ -157,11 +141,6 @@ impl Timer {
             }
         });
         Timer(is_over)
-    }
-
-    #[cfg(loom)]
-    fn start(_: &Arc<scheduler::sync::Condvar>, _: Duration, _: u64) -> Timer {
-        unimplemented!("under loom no wait times out")
     }
 }
 
@@ -228,17 +207,15 @@ pub mod thread {
     use std::sync::Arc;
     use std::sync::atomic::{AtomicBool, Ordering};
 
-    use super::scheduler;
-
     /// Names and starts a thread.
     #[derive(Debug)]
-    pub struct Builder(scheduler::thread::Builder);
+    pub struct Builder(shuttle::thread::Builder);
 
     impl Builder {
         /// As the standard library's.
         #[expect(clippy::new_without_default, reason = "as the standard library's")]
         pub fn new() -> Builder {
-            Builder(scheduler::thread::Builder::new())
+            Builder(shuttle::thread::Builder::new())
         }
 
         /// As the standard library's.
@@ -269,7 +246,7 @@ pub mod thread {
     /// A thread that was started.
     #[derive(Debug)]
     pub struct JoinHandle<T> {
-        inner: scheduler::thread::JoinHandle<T>,
+        inner: shuttle::thread::JoinHandle<T>,
         is_finished: Arc<AtomicBool>,
     }
 
