@@ -26,7 +26,8 @@ use std::cell::{Cell, RefCell};
 use std::fs;
 use std::panic::{self, AssertUnwindSafe};
 use std::path::{Path, PathBuf};
-use std::sync::Mutex;
+use std::process;
+use std::sync::{Mutex, mpsc};
 use std::time::{Duration, Instant};
 
 use mutate::{Random, mutate};
@@ -154,8 +155,31 @@ fn single(step: &str, seed: u64) {
     assert_eq!(execute(target, &input).0, None);
 }
 
+/// What each thread executes: the target's number, the step, and since when.
+type Running = Mutex<[Option<(u64, u64, Instant)>; 2]>;
+
+/// Until the run is over, looks for an execution that does not end: says which it is, and ends the process.
+fn watch(running: &Running, seed: u64, over: &mpsc::Receiver<()>) {
+    while over.recv_timeout(SLOWEST / 10) == Err(mpsc::RecvTimeoutError::Timeout) {
+        let hangs = running.lock().unwrap().iter().flatten().find(|run| run.2.elapsed() > 2 * SLOWEST).copied();
+        if let Some((number, step, _)) = hangs {
+            let target = &TARGETS[number as usize];
+            let input = input(number, &committed(target.name), seed, step);
+            println!("R11 {}, seed {seed:#x}, step {step}: it does not end\n  input {}", target.name, hex(&input));
+            reliability::report("R11", step, 1, seed, "an execution does not end");
+            process::exit(1);
+        }
+    }
+}
+
 /// A share of all executions: of each target every second step.
-fn fuzz(trials: u64, seed: u64, part: u64, findings: &Mutex<Vec<Finding>>) -> Vec<(u64, usize, Duration)> {
+fn fuzz(
+    trials: u64,
+    seed: u64,
+    part: u64,
+    running: &Running,
+    findings: &Mutex<Vec<Finding>>,
+) -> Vec<(u64, usize, Duration)> {
     let mut done = Vec::new();
     for (number, target) in (0u64..).zip(&TARGETS) {
         let seeds = committed(target.name);
@@ -163,7 +187,9 @@ fn fuzz(trials: u64, seed: u64, part: u64, findings: &Mutex<Vec<Finding>>) -> Ve
         let (mut steps, mut most, started) = (0, 0, Instant::now());
         for step in (part..(trials * target.share).div_ceil(1000)).step_by(2) {
             let input = input(number, &seeds, seed, step);
+            running.lock().unwrap()[part as usize] = Some((number, step, Instant::now()));
             let (wrong, memory) = execute(target, &input);
+            running.lock().unwrap()[part as usize] = None;
             most = most.max(memory);
             steps += 1;
             if let Some(wrong) = wrong {
@@ -186,12 +212,15 @@ fn row_r11_hostile_bytes_panic_nowhere_and_take_memory_in_proportion() {
         let text = info.to_string().replace('\n', " ");
         let _ = PANICS.try_with(|panics| panics.borrow_mut().push(text));
     }));
-    let findings = Mutex::default();
+    let (findings, running) = (Mutex::default(), Running::default());
+    let (ended, over) = mpsc::channel();
     let parts: Vec<_> = std::thread::scope(|scope| {
-        let findings = &findings;
-        let threads: Vec<_> =
-            [0, 1].map(|part| scope.spawn(move || fuzz(trials, seed, part, findings))).into_iter().collect();
-        threads.into_iter().map(|thread| thread.join()).collect()
+        let (findings, running) = (&findings, &running);
+        scope.spawn(move || watch(running, seed, &over));
+        let threads = [0, 1].map(|part| scope.spawn(move || fuzz(trials, seed, part, running, findings)));
+        let parts = threads.into_iter().map(|thread| thread.join()).collect();
+        drop(ended);
+        parts
     });
     drop(panic::take_hook());
     let parts: Vec<_> = parts.into_iter().map(|part| part.expect("the harness itself")).collect();
@@ -213,7 +242,7 @@ fn row_r11_hostile_bytes_panic_nowhere_and_take_memory_in_proportion() {
         }
         told.push(kind);
         let Finding { target, step, input, wrong } = finding;
-        println!("{target}, seed {seed:#x}, step {step}: {wrong}\n  input {}", hex(input));
+        println!("R11 {target}, seed {seed:#x}, step {step}: {wrong}\n  input {}", hex(input));
     }
     reliability::report("R11", executions, findings.len() as u64, seed, "executions of fuzz targets");
     assert!(findings.is_empty(), "{} of {executions} executions went wrong", findings.len());

@@ -15,6 +15,7 @@ use super::sealed::SealedIndex;
 use super::{StreamHead, build};
 use crate::event::region::KindMatch;
 use crate::event::{Kind, NO_SEQUENCE, Region, StoreId};
+use crate::format::packed::BLOCK_VALUES;
 use crate::format::page::{PAGE_BYTES, PAGE_CONTENT, seal_pages};
 use crate::format::{IndexContent, IndexHeader, index, name_hash};
 use crate::io::Storage;
@@ -463,6 +464,25 @@ fn keyed_segment(keys: u32) -> MemoryIndex {
         index.push_key(hash_of_number(ordinal), ordinal);
     }
     index
+}
+
+/// What the newest events of a stream cost is up to how many are asked for, not to how many there are; whatever their number is said to be.
+#[test]
+fn the_newest_events_of_a_stream_are_found_without_the_others() {
+    const EVENTS: u32 = 100_000;
+    let (sealed, cache) = on_disk(&build::encode(&keyed_segment(EVENTS), &STORE, false)).unwrap();
+    for (to, asked) in [(EVENTS, 300), (EVENTS / 2, 300), (400, 300), (200, 300)] {
+        cache.forget(BASE);
+        let mut found = Vec::new();
+        let reached = sealed.newest_of(b"a", &Region::all(), to, asked, &mut found).unwrap();
+        assert_eq!(found, (reached..to).collect::<Vec<_>>());
+        assert!(
+            found.len() + BLOCK_VALUES >= asked.min(to as usize) && found.len() <= asked + 2 * BLOCK_VALUES,
+            "{}",
+            found.len()
+        );
+        assert!(found.capacity() <= asked + 2 * BLOCK_VALUES && cache.len() < 16, "{} pages", cache.len());
+    }
 }
 
 /// A key is found in a sealed segment by two or three pages, whatever there is: its hash says where it stands.

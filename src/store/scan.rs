@@ -187,10 +187,11 @@ impl Scan {
                 None => index.offset(ordinal)?,
             };
             let log_end = index.log_end();
-            Ok((start, index.clone(), log_end / u64::from(index.count().max(1)) + 8, log_end))
+            Ok((start, index.clone(), (log_end / u64::from(index.count().max(1))).saturating_add(8), log_end))
         })?;
         let mut seed_now = place.seed(&epochs_of, start);
-        let wanted = (limits.events - batch.len()).min((place.end - from) as usize) as u64 * average;
+        // What an index says of the log's end may be anything.
+        let wanted = ((limits.events - batch.len()).min((place.end - from) as usize) as u64).saturating_mul(average);
         // A tail that is followed live has little new: no more is read than there is.
         let wanted =
             wanted.clamp(READ_BYTES.0 as u64, READ_BYTES.1 as u64).min(log_end.saturating_sub(start).max(1)) as usize;

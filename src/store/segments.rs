@@ -248,8 +248,11 @@ impl Library {
         let header = read_header(&*file, Some(&self.store_id), segment.base)?
             .map_err(|malformed| damaged(path, 0, segment.base, malformed))?;
         let scan = scan_segment(&file, &header, MemorySink::new(&header))?;
-        if scan.next_sequence < end {
+        if scan.next_sequence != end {
             let reason = match scan.stop {
+                _ if scan.next_sequence > end => {
+                    format!("the segment goes on, but event {end} is the next one's first")
+                }
                 Stop::Invalid(reason) => reason,
                 _ => format!("the segment ends, but events up to {end} belong to it"),
             };

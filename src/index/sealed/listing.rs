@@ -14,9 +14,10 @@ impl SealedIndex {
     pub fn newest_of(&self, entity: &[u8], region: &Region, to: u32, most: usize, found: &mut Vec<u32>) -> Result<u32> {
         let Some((_, row)) = self.find(entity)? else { return Ok(0) };
         let start = u64::from(row.postings_start);
-        let (mut low, mut high) = (start, start + u64::from(row.postings_count));
+        let mut high = start + u64::from(row.postings_count);
+        let mut low = if row.last_sequence < self.base() + u64::from(to) { high } else { start };
         // What is left between the two is read anyway.
-        while row.last_sequence >= self.base() + u64::from(to) && high - low > BLOCK_VALUES as u64 {
+        while high - low > BLOCK_VALUES as u64 {
             let middle = low + (high - low) / 2;
             if self.value(index::POSTINGS, middle)? < u64::from(to) { low = middle + 1 } else { high = middle }
         }
