@@ -42,18 +42,21 @@ pub fn programs() -> &'static Programs {
 
 fn compile(source: &str, to: &Path, more: &[String]) {
     let tests = common::root().join("tests");
+    // Another run of these tests may be using the one that is there.
+    let new = to.with_extension(format!("{}.new", process::id()));
     let output = Command::new(env::var("CC").unwrap_or_else(|_| "cc".to_owned()))
         .args(["-std=c11", "-D_GNU_SOURCE", "-g", "-O1", "-Wall", "-Wextra", "-pedantic", "-Werror", "-pthread", "-I"])
         .arg(common::root().join("include"))
         .arg("-I")
         .arg(tests.join("c"))
         .arg("-o")
-        .arg(to)
+        .arg(&new)
         .arg(tests.join("shim").join(source))
         .args(more)
         .output()
         .expect("a C compiler");
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    fs::rename(&new, to).expect("the program in its place");
 }
 
 /// Which calls are to fail, and how (shim.c says it for `SHIM_FAULT`).

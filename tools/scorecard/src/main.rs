@@ -65,13 +65,16 @@ fn score(row: &Row, tier: usize, logs: &Path) -> io::Result<bool> {
     let path = logs.join(format!("{}.log", row.id));
     let mut log = fs::File::create(&path)?;
     let started = Instant::now();
-    let (mut total, mut skipped) = (Tally::default(), Vec::new());
+    let (mut total, mut skipped, mut shown) = (Tally::default(), Vec::new(), Vec::new());
     for part in row.parts {
         let (succeeded, output) = run(part, tier, &mut log)?;
         let mut tally = report::read(&output, row.id);
         // A test that fails before it tells, or that is not there.
         if !succeeded || tally.trials == 0 {
             tally.failures = tally.failures.max(1);
+        }
+        if tally.failures > 0 {
+            shown.extend(report::findings(&output, row.id));
         }
         total.add(tally);
         skipped.extend(output.lines().filter(|line| line.contains("skipped:")).map(str::to_owned));
@@ -91,6 +94,8 @@ fn score(row: &Row, tier: usize, logs: &Path) -> io::Result<bool> {
     for line in skipped {
         println!("     {}", line.trim());
     }
+    // A log is not always to be had where the scorecard is read.
+    shown.iter().for_each(|line| println!("     {line}"));
     if !passes {
         println!("     see {}", path.strip_prefix(root()).unwrap_or(&path).display());
     }

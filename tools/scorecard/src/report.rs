@@ -35,6 +35,15 @@ pub fn read(output: &str, row: &str) -> Tally {
     tally
 }
 
+/// The lines that tell what a row found, or else the last ones of a run that failed without a word.
+pub fn findings(output: &str, row: &str) -> Vec<String> {
+    const MOST: usize = 16;
+    let lines: Vec<&str> = output.lines().filter(|line| !line.trim().is_empty()).collect();
+    let told = lines.iter().position(|line| line.starts_with(&format!("{row} ")));
+    let first = told.unwrap_or(lines.len().saturating_sub(MOST));
+    lines[first..].iter().take(MOST).map(|line| line.chars().take(400).collect()).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -44,6 +53,13 @@ mod tests {
         let output = "noise\nscorecard R5 trials=3 failures=0 seed=0x7 a b\ntest x ... scorecard R5 trials=4 failures=1 seed=0x8\n\
                       scorecard R50 trials=9 failures=9 seed=0x9\n";
         assert_eq!(read(output, "R5"), Tally { trials: 7, failures: 1, seed: Some("0x7".to_owned()) });
+    }
+
+    #[test]
+    fn what_was_found_is_shown_from_its_first_line() {
+        let output = "R7: 3 runs\nR7 SHIM_ONE=1:2\n  event 3 was lost\n\nscorecard R7 trials=3 failures=1\n";
+        assert_eq!(findings(output, "R7")[..2], ["R7 SHIM_ONE=1:2", "  event 3 was lost"]);
+        assert_eq!(findings("a\n\nb\n", "R7"), ["a", "b"]);
     }
 
     #[test]
