@@ -36,6 +36,8 @@ struct Call {
     status: Option<i32>,
     /// A segment's sync, or its directory's, had failed in this session before the call began.
     after_failed_sync: bool,
+    /// The store had said that it is poisoned before the call began. One that was under way may have been durable before.
+    after_poison: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -117,6 +119,7 @@ impl Oracle {
                     fence: *fence,
                     session: self.session,
                     after_failed_sync: self.sync_failed,
+                    after_poison: self.poisoned,
                     ..Call::default()
                 };
                 self.calls.insert(*call, call_now);
@@ -180,11 +183,11 @@ impl Oracle {
     }
 
     fn hear_result(&mut self, number: u32, ended: &Ended) {
-        let was_poisoned = self.poisoned;
         self.hear_status(format!("append {number}"), ended);
         let Some(call) = self.calls.get_mut(&number) else { return };
         call.status = Some(ended.status);
         let (acks, count, late) = (call.acks.len() as u32, call.count, call.storage && call.after_failed_sync);
+        let was_poisoned = call.after_poison;
         if ended.status == OK {
             self.acknowledged += 1;
             if acks != count {
