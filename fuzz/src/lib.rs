@@ -1,4 +1,5 @@
 //! The targets of `tests/fuzz`, for libFuzzer: `fuzz/run.sh`.
+#![allow(dead_code, reason = "the tests use more of these modules")]
 
 #[path = "../../tests/fuzz/disk.rs"]
 mod disk;
