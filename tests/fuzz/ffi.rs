@@ -203,7 +203,8 @@ pub fn options(data: &[u8]) {
             // A good item: a size, a kind, an entity and a scope.
             let mut bytes = [0; 168];
             (bytes[0], bytes[5], bytes[24], bytes[40]) = (168, 0x10, 1, 1);
-            let mut item = room(&bytes, ITEM, &[u64::from(b'a')], 0b11);
+            let name = [u64::from(b'a')];
+            let mut item = room(&bytes, ITEM, &name, 0b11);
             let (item, how) = ((&raw mut item).cast(), (&raw mut how).cast());
             // SAFETY: above; one item.
             unsafe { batpak_store_append(store, item, 1, how, (&raw mut receipts).cast(), &mut err) };
