@@ -18,7 +18,7 @@ example_program = examples-c/build/$(shell basename '$(1)' .c | sed 's/^[0-9]*-/
 EXAMPLES := $(foreach source,$(EXAMPLE_SOURCES),$(call example_program,$(source)))
 
 .PHONY: all library header header-check examples run test test-models test-asan test-asan-library test-valgrind reliability reliability-full \
-	bench-quick install install-check install-strip clean help
+	bench-quick bench-criterion instructions instructions-record install install-check install-strip clean help
 
 all: library build/batpak.pc ## build the release library and its pkg-config file
 
@@ -89,6 +89,22 @@ reliability-full: library ## the scorecard to its full goals; takes hours
 bench-quick: library ## run the quick benchmarks
 	sh benches/quick/run.sh
 
+bench-criterion: ## measure the hot paths one by one
+	$(CARGO) bench --locked --bench hot_paths
+
+INSTRUCTIONS := $(CARGO) run --quiet --locked --manifest-path tools/instructions/Cargo.toml --
+
+# Written anew each time: where the library is depends on CARGO_TARGET_DIR.
+build/instructions/instructions: benches/instructions/instructions.c include/batpak.h FORCE | library
+	@mkdir -p build/instructions
+	$(CC) -std=c11 -D_GNU_SOURCE -O2 -Wall -Wextra -Werror -Iinclude -o $@ $< $(EXAMPLE_LINK)
+
+instructions: build/instructions/instructions ## count the instructions of the hot paths; fail when they rose by more than 5 %
+	$(INSTRUCTIONS) check
+
+instructions-record: build/instructions/instructions ## count them and keep the counts as those not to exceed
+	$(INSTRUCTIONS) record
+
 substitute = sed -e 's|@PREFIX@|$(PREFIX)|g' -e 's|@LIBDIR@|$(LIBDIR)|g' -e 's|@INCLUDEDIR@|$(INCLUDEDIR)|g' \
 	-e 's|@VERSION@|$(VERSION)|g' -e 's|@SOVERSION@|$(SOVERSION)|g' \
 	-e "s|@INCLUDEDIR_FROM_LIBDIR@|$$(realpath -m --relative-to='$(LIBDIR)' '$(INCLUDEDIR)')|g"
@@ -127,4 +143,4 @@ clean: ## remove what was built
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)$$/\1|\2/p' Makefile | while IFS='|' read -r name text; do \
-		printf '  make %-18s %s\n' "$$name" "$$text"; done
+		printf '  make %-20s %s\n' "$$name" "$$text"; done
