@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use batpak::cursor::{Cursor, CursorOptions, PollTimeout, Polled, checkpoint};
 use batpak::event::{EventBatch, Region};
 use batpak::{Durability, NewEvent, Store, StoreOptions};
-use criterion::{Bencher, Criterion, Throughput, criterion_group, criterion_main};
+use criterion::{Bencher, Criterion, Throughput};
 use tempfile::TempDir;
 
 const PAYLOAD_BYTES: usize = 128;
@@ -74,28 +74,54 @@ impl Source {
     }
 }
 
+/// A store to append to, until it has enough.
+struct Target {
+    directory: TempDir,
+    store: Store,
+    room: usize,
+}
+
+impl Target {
+    fn new(source: &mut Source) -> Target {
+        let directory = directory();
+        let store = Store::open(directory.path(), &StoreOptions::default()).unwrap();
+        // What is done once per store and per entity.
+        source.append(&store, ENTITIES, Durability::Process);
+        Target { directory, store, room: APPENDED_EVENTS_MAX }
+    }
+
+    fn remove(self) {
+        close(&self.store);
+        self.directory.close().unwrap();
+    }
+}
+
 /// Appends `n` events at once, again and again. To make the events is timed, to make the stores is not.
-fn measure_append(bencher: &mut Bencher<'_>, n: usize, durability: Durability) {
-    let mut source = Source::new();
+fn measure_append(
+    bencher: &mut Bencher<'_>,
+    source: &mut Source,
+    target: &mut Target,
+    n: usize,
+    durability: Durability,
+) {
     bencher.iter_custom(|mut appends| {
         let mut elapsed = Duration::ZERO;
         while appends > 0 {
-            let directory = directory();
-            let store = Store::open(directory.path(), &StoreOptions::default()).unwrap();
-            let round = appends.min((APPENDED_EVENTS_MAX / n) as u64);
-            // What is done once per store, the first time that it is appended to.
-            source.append(&store, n, durability);
+            if target.room < n {
+                std::mem::replace(target, Target::new(source)).remove();
+            }
+            let round = appends.min((target.room / n) as u64);
             let start = Instant::now();
             for _ in 0..round {
                 if n == 1 {
                     let drawn = source.draw();
-                    store.append(&[source.event(drawn)], Some(durability), &mut []).unwrap();
+                    target.store.append(&[source.event(drawn)], Some(durability), &mut []).unwrap();
                 } else {
-                    source.append(&store, n, durability);
+                    source.append(&target.store, n, durability);
                 }
             }
             elapsed += start.elapsed();
-            close(&store);
+            target.room -= round as usize * n;
             appends -= round;
         }
         elapsed
@@ -103,14 +129,19 @@ fn measure_append(bencher: &mut Bencher<'_>, n: usize, durability: Durability) {
 }
 
 fn appends(criterion: &mut Criterion) {
+    let mut source = Source::new();
+    let mut target = Target::new(&mut source);
     let mut group = criterion.benchmark_group("append");
-    group.throughput(Throughput::Elements(1));
-    group.bench_function("one, PROCESS", |bencher| measure_append(bencher, 1, Durability::Process));
-    group.bench_function("one, STORAGE", |bencher| measure_append(bencher, 1, Durability::Storage));
-    group.throughput(Throughput::Elements(BATCH_EVENTS as u64));
-    group
-        .bench_function("batch of 1000, PROCESS", |bencher| measure_append(bencher, BATCH_EVENTS, Durability::Process));
+    for (name, n, durability) in [
+        ("one, PROCESS", 1, Durability::Process),
+        ("batch of 1000, PROCESS", BATCH_EVENTS, Durability::Process),
+        ("one, STORAGE", 1, Durability::Storage),
+    ] {
+        group.throughput(Throughput::Elements(n as u64));
+        group.bench_function(name, |bencher| measure_append(bencher, &mut source, &mut target, n, durability));
+    }
     group.finish();
+    target.remove();
 }
 
 /// The store that everything else reads.
@@ -204,13 +235,15 @@ fn turning_points(criterion: &mut Criterion) {
     });
 }
 
-criterion_group! {
-    name = hot_paths;
-    config = Criterion::default()
+fn main() {
+    let mut criterion = Criterion::default()
         .without_plots()
         .sample_size(20)
         .warm_up_time(Duration::from_millis(500))
-        .measurement_time(Duration::from_secs(3));
-    targets = appends, polls, turning_points
+        .measurement_time(Duration::from_secs(3))
+        .configure_from_args();
+    appends(&mut criterion);
+    polls(&mut criterion);
+    turning_points(&mut criterion);
+    criterion.final_summary();
 }
-criterion_main!(hot_paths);

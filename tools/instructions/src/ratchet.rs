@@ -103,7 +103,7 @@ fn find<'a>(figures: &'a [Figure], like: &Figure) -> Option<&'a Figure> {
     figures.iter().find(|figure| figure.workload == like.workload && figure.function == like.function)
 }
 
-/// What changed; of what rose or fell, the function that did most first: those that call it rise with it, but by less.
+/// What changed: first what fails, and of that the function that rose most; those that call it rise with it, but by less.
 pub fn compare(recorded: &[Figure], now: &[Figure], scope: Scope) -> Vec<Change> {
     let is_compared = |figure: &&Figure| match scope {
         Scope::Everything => true,
@@ -128,7 +128,8 @@ pub fn compare(recorded: &[Figure], now: &[Figure], scope: Scope) -> Vec<Change>
             _ => Change::New { now: figure.clone() },
         });
     }
-    changes.sort_by(|a, b| b.percent().abs().total_cmp(&a.percent().abs()));
+    let magnitude = |change: &Change| change.percent().abs();
+    changes.sort_by(|a, b| a.is_rise().cmp(&b.is_rise()).then(magnitude(a).total_cmp(&magnitude(b))).reverse());
     changes
 }
 
@@ -169,9 +170,10 @@ mod tests {
 
     #[test]
     fn the_function_that_rose_most_comes_first() {
-        let recorded = [(WHOLE, 1000.0), ("caller", 900.0), ("callee", 100.0)];
-        let told = told(&recorded, &[(WHOLE, 1100.0), ("caller", 1000.0), ("callee", 200.0)], Scope::Everything);
-        assert_eq!(told.len(), 3);
+        let recorded = [("fell", 100.0), (WHOLE, 1000.0), ("caller", 900.0), ("callee", 100.0)];
+        let now = [("fell", 1.0), (WHOLE, 1100.0), ("caller", 1000.0), ("callee", 200.0)];
+        let told = told(&recorded, &now, Scope::Everything);
+        assert_eq!(told.len(), 4);
         assert!(told[0].contains("callee") && told[1].contains("caller") && told[2].contains(WHOLE), "{told:?}");
     }
 
