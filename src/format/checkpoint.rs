@@ -27,6 +27,7 @@ use rmp_serde::decode;
 use serde::de::{Error as _, IgnoredAny, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+use super::checksum;
 use crate::event::{EventId, StoreId};
 
 /// What the file says.
@@ -119,7 +120,7 @@ impl Full<'_> {
     /// Of all bytes before the last key.
     fn checksum(&self) -> u32 {
         let bytes = to_bytes(&Full { crc32c: 0, ..*self });
-        crc32c::crc32c(&bytes[..bytes.len() - b"\xA6crc32c\0".len()])
+        checksum::crc32c(&bytes[..bytes.len() - b"\xA6crc32c\0".len()])
     }
 }
 
@@ -244,7 +245,7 @@ mod tests {
 
     /// Puts the right crc behind the bytes before it.
     fn sealed(mut bytes: Vec<u8>) -> Vec<u8> {
-        let crc = crc32c::crc32c(&bytes);
+        let crc = checksum::crc32c(&bytes);
         bytes.extend(b"\xA6crc32c");
         bytes.extend(to_bytes(&crc));
         bytes

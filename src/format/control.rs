@@ -24,6 +24,7 @@
 
 use std::slice::ChunksExact;
 
+use super::checksum;
 use super::frame::FRAME_HEADER_BYTES;
 use super::segment;
 use super::{Malformed, align8, array_at, i64_at, put, u16_at, u32_at, u64_at};
@@ -221,7 +222,7 @@ fn seal(frame: &mut [u8], sequence: u64, frame_type: u8, seed: u32) {
     put(frame, 4, &length.to_le_bytes());
     put(frame, 8, &sequence.to_le_bytes());
     frame[16] = frame_type;
-    let crc = crc32c::crc32c_append(seed, &frame[4..]);
+    let crc = checksum::crc32c_append(seed, &frame[4..]);
     put(frame, 0, &crc.to_le_bytes());
 }
 
@@ -229,7 +230,7 @@ fn seal(frame: &mut [u8], sequence: u64, frame_type: u8, seed: u32) {
 /// content, and the length without padding.
 pub fn decode_control(frame: &[u8], seed: u32) -> Result<(u64, Control, usize), Malformed> {
     let frame = whole_frame(frame)?;
-    if u32_at(frame, 0) != crc32c::crc32c_append(seed, &frame[4..]) {
+    if u32_at(frame, 0) != checksum::crc32c_append(seed, &frame[4..]) {
         return Err(Malformed::damaged("the control frame's checksum is wrong"));
     }
     let control = decode_body(frame)?;
@@ -451,7 +452,7 @@ mod tests {
     fn hostile_counts_and_lengths_are_refused() {
         let reseal = |bytes: &mut [u8]| {
             let length = u32_at(bytes, 4) as usize;
-            let crc = crc32c::crc32c_append(SEED, &bytes[4..length]);
+            let crc = checksum::crc32c_append(SEED, &bytes[4..length]);
             put(bytes, 0, &crc.to_le_bytes());
         };
         let changes: [(Control, usize); 5] = [

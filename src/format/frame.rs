@@ -42,6 +42,7 @@
 
 use std::ops::Range;
 
+use super::checksum;
 use super::{Malformed, align8, array_at, i64_at, put, u16_at, u32_at, u48_at, u64_at};
 use crate::event::{CAUSES_MAX, COORDINATE_BYTES_MAX, EventId, check_coordinate};
 
@@ -328,7 +329,7 @@ pub fn encode_event(out: &mut [u8], fields: &EventFields<'_>, seed: u32, tag: u1
     writer.bytes(fields.payload);
     debug_assert_eq!(writer.at, length);
 
-    let header_crc = crc32c::crc32c_append(seed, &out[4..header_length]);
+    let header_crc = checksum::crc32c_append(seed, &out[4..header_length]);
     put(out, 0, &header_crc.to_le_bytes());
     padded
 }
@@ -561,8 +562,8 @@ pub fn decode_event(frame: &[u8], seed: u32, tag: u16, verify_payload: bool) -> 
     let scope_start = entity_start + entity_length;
 
     // Two independent checksums: the processor works on both at a time.
-    let header_crc = crc32c::crc32c_append(seed, &frame[4..header_length]);
-    let payload_is_right = !verify_payload || crc32c::crc32c(&frame[header_length..]) ^ seed == u32_at(head, 20);
+    let header_crc = checksum::crc32c_append(seed, &frame[4..header_length]);
+    let payload_is_right = !verify_payload || checksum::crc32c(&frame[header_length..]) ^ seed == u32_at(head, 20);
     if header_crc != u32_at(head, 0) || !payload_is_right {
         return Err(bad_checksum(header_crc == u32_at(head, 0)));
     }
@@ -681,7 +682,7 @@ mod tests {
                 correlation: self.correlation,
                 causes: &self.causes,
                 payload: &self.payload,
-                payload_crc: crc32c::crc32c(&self.payload),
+                payload_crc: checksum::crc32c(&self.payload),
                 key: self.key.as_deref(),
                 fence: self.fence,
             }
@@ -775,7 +776,7 @@ mod tests {
         assert_eq!(bytes[20..24], SEED.to_le_bytes(), "the CRC of no payload is 0");
         assert_eq!(bytes[40..48], [0xFF; 8]);
         assert_eq!(&bytes[48..58], b"\x00\x10\x00\x00\x01\x00\x01\x00ab");
-        assert_eq!(bytes[0..4], crc32c::crc32c_append(SEED, &bytes[4..58]).to_le_bytes());
+        assert_eq!(bytes[0..4], checksum::crc32c_append(SEED, &bytes[4..58]).to_le_bytes());
     }
 
     #[test]
@@ -872,9 +873,9 @@ mod tests {
         bytes.extend(b"xyz");
         put(&mut bytes, 4, &77u32.to_le_bytes());
         put(&mut bytes, 18, &flag::SALTED.to_le_bytes());
-        let payload_crc = crc32c::crc32c(&bytes[58..]) ^ SEED;
+        let payload_crc = checksum::crc32c(&bytes[58..]) ^ SEED;
         put(&mut bytes, 20, &payload_crc.to_le_bytes());
-        let header_crc = crc32c::crc32c_append(SEED, &bytes[4..58]);
+        let header_crc = checksum::crc32c_append(SEED, &bytes[4..58]);
         put(&mut bytes, 0, &header_crc.to_le_bytes());
         let decoded = decode_event(&bytes, SEED, TAG, true).unwrap();
         assert_eq!((decoded.payload, decoded.payload_start, decoded.scope_end), (&b"xyz"[..], 74, 58));
@@ -888,7 +889,7 @@ mod tests {
             change(&mut bytes);
             // Whatever the decoder takes the header to be, one of these ends is right.
             (56..=64).any(|end| {
-                let crc = crc32c::crc32c_append(SEED, &bytes[4..end]);
+                let crc = checksum::crc32c_append(SEED, &bytes[4..end]);
                 put(&mut bytes, 0, &crc.to_le_bytes());
                 decode_event(&bytes, SEED, TAG, false).is_ok()
             })
@@ -918,7 +919,7 @@ mod tests {
             let mut bad = bytes.clone();
             put(&mut bad, 56, &mask.to_le_bytes());
             for end in 56..=82 {
-                let crc = crc32c::crc32c_append(SEED, &bad[4..end]);
+                let crc = checksum::crc32c_append(SEED, &bad[4..end]);
                 put(&mut bad, 0, &crc.to_le_bytes());
                 assert!(decode_event(&bad, SEED, TAG, false).is_err());
             }

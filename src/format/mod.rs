@@ -8,6 +8,7 @@
 use crate::event::StoreId;
 
 pub mod checkpoint;
+pub mod checksum;
 pub mod control;
 pub mod filter;
 pub mod frame;
@@ -147,7 +148,7 @@ pub(crate) fn check_magic_and_version(bytes: &[u8], magic: &[u8; 8]) -> Result<(
 /// Checks the header of a log or store file: magic, version, and in 12..16 the CRC of everything after it.
 pub(crate) fn check_file_header(bytes: &[u8], magic: &[u8; 8]) -> Result<(), Malformed> {
     check_magic_and_version(bytes, magic)?;
-    if u32_at(bytes, 12) != crc32c::crc32c(&bytes[16..]) {
+    if u32_at(bytes, 12) != checksum::crc32c(&bytes[16..]) {
         return Err(Malformed::damaged("the header's checksum is wrong"));
     }
     Ok(())
@@ -157,7 +158,7 @@ pub(crate) fn check_file_header(bytes: &[u8], magic: &[u8; 8]) -> Result<(), Mal
 pub(crate) fn seal_file_header(bytes: &mut [u8], magic: &[u8; 8]) {
     put(bytes, 0, magic);
     put(bytes, 8, &FORMAT_VERSION.to_le_bytes());
-    let crc = crc32c::crc32c(&bytes[16..]);
+    let crc = checksum::crc32c(&bytes[16..]);
     put(bytes, 12, &crc.to_le_bytes());
 }
 

@@ -11,6 +11,7 @@
 //!
 //! A page is valid iff it has 4096 bytes and its CRC matches.
 
+use super::checksum;
 use super::{put, u32_at};
 use crate::event::StoreId;
 
@@ -21,7 +22,7 @@ pub const PAGE_CONTENT: usize = 4092;
 
 /// The seed of the checksums of the pages of the index with that base.
 pub fn page_seed(store_id: &StoreId, base: u64) -> u32 {
-    crc32c::crc32c_append(crc32c::crc32c(&store_id.0), &base.to_le_bytes())
+    checksum::crc32c_append(checksum::crc32c(&store_id.0), &base.to_le_bytes())
 }
 
 /// How many pages hold so many bytes of content.
@@ -49,7 +50,7 @@ pub fn check_page(page: &[u8], seed: u32, number: u32) -> bool {
 
 #[inline]
 fn page_crc(content: &[u8], seed: u32, number: u32) -> u32 {
-    crc32c::crc32c_append(crc32c::crc32c_append(seed, &number.to_le_bytes()), content)
+    checksum::crc32c_append(checksum::crc32c_append(seed, &number.to_le_bytes()), content)
 }
 
 #[cfg(test)]
@@ -81,7 +82,7 @@ mod tests {
         covered.extend(9u64.to_le_bytes());
         covered.extend(0u32.to_le_bytes());
         covered.extend(&file[..PAGE_CONTENT]);
-        assert_eq!(file[PAGE_CONTENT..], crc32c::crc32c(&covered).to_le_bytes());
+        assert_eq!(file[PAGE_CONTENT..], checksum::crc32c(&covered).to_le_bytes());
     }
 
     #[test]

@@ -23,6 +23,7 @@
 //! 6. the store id is the store's ([`SegmentHeader::check_place`]);
 //! 7. the base is the file name's ([`SegmentHeader::check_place`]).
 
+use super::checksum;
 use super::{Malformed, array_at, check_file_header, i64_at, put, seal_file_header, u64_at};
 use crate::event::StoreId;
 
@@ -108,7 +109,7 @@ pub fn seed(store_id: &StoreId, base: u64, epoch: u64) -> u32 {
     put(&mut bytes, 0, &store_id.0);
     put(&mut bytes, 16, &base.to_le_bytes());
     put(&mut bytes, 24, &epoch.to_le_bytes());
-    crc32c::crc32c(&bytes)
+    checksum::crc32c(&bytes)
 }
 
 /// The name of the log file whose first event is `base`.
@@ -225,7 +226,7 @@ mod tests {
         let mut joined = STORE.0.to_vec();
         joined.extend(3u64.to_le_bytes());
         joined.extend(4u64.to_le_bytes());
-        assert_eq!(seed(&STORE, 3, 4), crc32c::crc32c(&joined));
+        assert_eq!(seed(&STORE, 3, 4), checksum::crc32c(&joined));
     }
 
     #[test]

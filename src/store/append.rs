@@ -17,6 +17,7 @@ use crate::event::{
     CAUSES_MAX, CanonicalHeader, EventId, SEQUENCE_LIMIT, TIME_US_MAX, check_caller_entity, check_caller_kind,
     check_coordinate, leaf_hash, make_room, payload_digest,
 };
+use crate::format::checksum;
 use crate::format::control::{self, Control};
 use crate::format::frame::{self, Correlation, EventFields, Reference};
 use crate::format::segment::SEGMENT_HEADER_BYTES;
@@ -458,7 +459,7 @@ impl Inner {
         Ok(Prepared {
             entity_hash: self.name_hash(event.entity),
             scope_hash: self.name_hash(event.scope),
-            payload_crc: crc32c::crc32c(event.payload),
+            payload_crc: checksum::crc32c(event.payload),
             stream: 0,
             scope: 0,
             kind,

@@ -1,7 +1,7 @@
 //! What a refused or interrupted call leaves behind must not be met again later.
 
 use super::*;
-use crate::format::frame;
+use crate::format::{checksum, frame};
 use crate::io::sim::Operation;
 
 /// Guards: a rotation that fails behind its rename (no descriptor is left) leaves a segment file under its final name. Later events of
@@ -91,7 +91,7 @@ fn a_frame_that_breaks_the_order_of_time_is_cut_before_it_counts() {
         correlation: frame::Correlation::Own,
         causes: &[],
         payload,
-        payload_crc: crc32c::crc32c(payload),
+        payload_crc: checksum::crc32c(payload),
         key: None,
         fence: None,
     };

@@ -3,6 +3,8 @@
 use std::collections::hash_map::DefaultHasher;
 use std::hash::{Hash, Hasher};
 
+use crate::format::checksum;
+
 use super::reference::{ENTITIES, Known, consumer_options, consumers};
 use super::*;
 use crate::cursor::{Direction, checkpoint};
@@ -35,13 +37,13 @@ fn digest(value: impl Hash) -> u64 {
 fn digest_of(event: &Event<'_>) -> u64 {
     let numbers = [event.sequence(), event.clock(), event.prev_sequence().unwrap_or(u64::MAX), event.time_us() as u64];
     let more = [u64::from(event.schema()), u64::from(event.kind().0), u64::from(event.flags())];
-    let mut crc = numbers.iter().chain(&more).fold(0, |crc, word| crc32c::crc32c_append(crc, &word.to_le_bytes()));
+    let mut crc = numbers.iter().chain(&more).fold(0, |crc, word| checksum::crc32c_append(crc, &word.to_le_bytes()));
     for id in [event.id(), event.correlation_id()].iter().chain(event.causes()) {
-        crc = crc32c::crc32c_append(crc, &id.0);
+        crc = checksum::crc32c_append(crc, &id.0);
     }
     for bytes in [event.entity().as_bytes(), event.scope().as_bytes(), event.payload()] {
-        crc = crc32c::crc32c_append(crc, &(bytes.len() as u32).to_le_bytes());
-        crc = crc32c::crc32c_append(crc, bytes);
+        crc = checksum::crc32c_append(crc, &(bytes.len() as u32).to_le_bytes());
+        crc = checksum::crc32c_append(crc, bytes);
     }
     // The sequence as it is, so that a difference can be read.
     event.sequence() << 32 | u64::from(crc)
