@@ -43,13 +43,17 @@ fn event<'a>(entity: &'a str, payload: &'a [u8]) -> NewEvent<'a> {
 
 /// Sequence, entity, clock, payload of everything a region delivers.
 fn read(store: &Store, region: &Region) -> Vec<(u64, String, u64, Vec<u8>)> {
+    try_read(store, region).unwrap()
+}
+
+fn try_read(store: &Store, region: &Region) -> Result<Vec<(u64, String, u64, Vec<u8>)>> {
     let mut scan = Scan::new(region);
     let (mut at, mut all) = (0, Vec::new());
     loop {
-        let (batch, next) = scan.next(store, at, 7, u64::MAX).unwrap();
+        let (batch, next) = scan.next(store, at, 7, u64::MAX)?;
         if batch.is_empty() {
             assert_eq!(next, store.watermarks().visible);
-            return all;
+            return Ok(all);
         }
         all.extend(batch.iter().map(|e| (e.sequence(), e.entity().to_owned(), e.clock(), e.payload().to_vec())));
         at = next;

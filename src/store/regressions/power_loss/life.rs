@@ -154,18 +154,27 @@ impl Life<'_> {
             if !matches!(step, Step::Reopen | Step::Abandon) && failures.iter().any(is_of_log) {
                 assert!(store.inner.latch.is_tripped(), "a sync of the log failed and the store is not poisoned");
             }
-            let reads_fail = |(operation, ..): &(Operation, i32, std::path::PathBuf)| !operation.is_counted();
-            if result.is_err() && !self.disk.failures().iter().any(reads_fail) {
+            if result.is_err() && !self.reads_fail() {
                 self.check_readable(store);
             }
         }
         result
     }
 
-    /// What is visible is readable, whatever has failed.
+    /// A reading operation has failed.
+    fn reads_fail(&self) -> bool {
+        self.disk.failures().iter().any(|(operation, ..)| !operation.is_counted())
+    }
+
+    /// What is visible is readable, whatever has failed but reading.
     fn check_readable(&self, store: &Store) {
         let visible = store.watermarks().visible;
-        let all = read(store, &Region::all());
+        let all = match try_read(store, &Region::all()) {
+            Ok(all) => all,
+            // The read that was to fail was one of these, or a write of an index on the way was where everything stopped.
+            Err(Error::Io { .. }) if self.reads_fail() || self.disk.is_crashed() => return,
+            Err(error) => panic!("what is visible is not readable: {error}"),
+        };
         for (sequence, found, _, bytes) in &all {
             let tried = self.model.tried[*sequence as usize];
             assert!(*found == entity(tried.entity) && *bytes == tried.payload(), "event {sequence} is another one");
