@@ -147,7 +147,7 @@ pub(crate) fn load(index: &SealedIndex, store_id: &StoreId) -> Result<MemoryInde
             false if memory.heads().known_head(entry.stream).is_none() => {
                 return Err(index.inconsistent("a stream without events"));
             }
-            false => memory.push(entry, time_us),
+            false => _ = memory.push(entry, time_us),
         }
         if let Some(&Some(hash)) = key_of.get(ordinal) {
             memory.push_key(hash, ordinal as u32);

@@ -185,12 +185,15 @@ impl Heads {
             last != 0 || head.next_clock.load(Relaxed) != UNKNOWN,
             "the head of stream {stream} is not known"
         );
-        StreamHead {
-            next_clock: head.next_clock.load(Relaxed),
-            last_sequence: match last {
-                0 => head.previous_sequence.load(Relaxed),
-                last => self.base + u64::from(last) - 1,
-            },
+        StreamHead { next_clock: head.next_clock.load(Relaxed), last_sequence: self.last_sequence(head, last) }
+    }
+
+    /// The sequence of a stream's last event, which is `last` here.
+    #[inline]
+    fn last_sequence(&self, head: &Head, last: u32) -> u64 {
+        match last {
+            0 => head.previous_sequence.load(Relaxed),
+            last => self.base + u64::from(last) - 1,
         }
     }
 
@@ -384,17 +387,19 @@ impl MemoryIndex {
         self.heads.insert(hash, entity, seed)
     }
 
-    /// Adds the next event and moves its stream's head.
+    /// Adds the next event and moves its stream's head. Returns the head before.
     #[inline]
-    pub fn push(&self, entry: IndexEntry, time_us: i64) {
+    pub fn push(&self, entry: IndexEntry, time_us: i64) -> StreamHead {
         let head = self.heads.heads.make(entry.stream as usize);
-        let next_clock = head.next_clock.load(Relaxed);
+        let (next_clock, last) = (head.next_clock.load(Relaxed), head.last.load(Relaxed));
         debug_assert_ne!(next_clock, UNKNOWN, "the head of stream {} is not known", entry.stream);
-        let ordinal = self.push_slot(entry, head.last.load(Relaxed));
+        let before = StreamHead { next_clock, last_sequence: self.heads.last_sequence(head, last) };
+        let ordinal = self.push_slot(entry, last);
         head.next_clock.store(next_clock + 1, Relaxed);
         // Publishes the slot: a chain is entered here, above the visible mark.
         head.last.store(ordinal + 1, Release);
         self.count_event(ordinal, time_us);
+        before
     }
 
     /// Adds the next event of a stream that it was taken out of already.

@@ -796,7 +796,9 @@ impl Inner {
             };
             let correlation_id = correlation_id.unwrap_or(id);
             (prepared.correlation, prepared.sequence) = (Some(correlation_id), sequence);
-            let head = appender.index.heads().head(prepared.stream);
+            let offset = appender.tail.offset();
+            let entry = IndexEntry { offset, kind: prepared.kind, scope: prepared.scope, stream: prepared.stream };
+            let head = appender.index.push(entry, time_us);
             let fields = EventFields {
                 sequence,
                 clock: head.next_clock,
@@ -815,11 +817,8 @@ impl Inner {
                 key: (!event.key.is_empty()).then_some(event.key),
                 fence: fence_id,
             };
-            let offset = appender.tail.offset();
             let length = frame::encode_event(appender.tail.place(prepared.bytes_max as usize), &fields, seed, tag);
             appender.tail.advance(length);
-            let entry = IndexEntry { offset, kind: prepared.kind, scope: prepared.scope, stream: prepared.stream };
-            appender.index.push(entry, time_us);
             if !event.key.is_empty() {
                 appender.index.push_key(prepared.key_hash, appender.index.count() - 1);
             }

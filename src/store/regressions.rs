@@ -41,12 +41,15 @@ fn event<'a>(entity: &'a str, payload: &'a [u8]) -> NewEvent<'a> {
     NewEvent { entity: entity.as_bytes(), scope: b"s", kind: 0x1001, payload, ..NewEvent::default() }
 }
 
-/// Sequence, entity, clock, payload of everything a region delivers.
-fn read(store: &Store, region: &Region) -> Vec<(u64, String, u64, Vec<u8>)> {
+/// Sequence, entity, clock and payload of an event.
+type Row = (u64, String, u64, Vec<u8>);
+
+/// Everything a region delivers.
+fn read(store: &Store, region: &Region) -> Vec<Row> {
     try_read(store, region).unwrap()
 }
 
-fn try_read(store: &Store, region: &Region) -> Result<Vec<(u64, String, u64, Vec<u8>)>> {
+fn try_read(store: &Store, region: &Region) -> Result<Vec<Row>> {
     let mut scan = Scan::new(region);
     let (mut at, mut all) = (0, Vec::new());
     loop {
