@@ -5,13 +5,15 @@
 //! tests/clock/victim.c, checks all that by itself.
 
 mod common;
+#[path = "common/program.rs"]
+mod program;
 #[path = "common/reliability.rs"]
 mod reliability;
 
+use std::fs;
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::{env, fs};
 
 const SEED_DEFAULT: u64 = 0x18_C10C;
 const TRIALS_DEFAULT: u64 = 20;
@@ -22,26 +24,7 @@ const ENDS: [&str; 3] = ["close", "exit", "kill"];
 
 /// The program, against the library of this build.
 fn build_as(user: &str) -> PathBuf {
-    let user = format!("clock-{user}");
-    let (library, program) = (common::library_dir(&user), common::scratch_dir(&user).join("victim"));
-    let output = Command::new(env::var("CC").unwrap_or_else(|_| "cc".to_owned()))
-        .args(["-std=c11", "-D_GNU_SOURCE", "-g", "-O1", "-Wall", "-Wextra", "-pedantic", "-Werror", "-pthread"])
-        .args(env::var("C_TEST_FLAGS").unwrap_or_default().split_whitespace())
-        .arg("-I")
-        .arg(common::root().join("include"))
-        .arg("-I")
-        .arg(common::root().join("tests/c"))
-        .arg("-o")
-        .arg(&program)
-        .arg(common::root().join("tests/clock/victim.c"))
-        .arg("-L")
-        .arg(&library)
-        .arg(format!("-Wl,-rpath,{}", library.display()))
-        .arg("-lbatpak")
-        .output()
-        .expect("a C compiler");
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    program
+    program::build(&format!("clock-{user}"), "tests/clock/victim.c", &[])
 }
 
 /// splitmix64.

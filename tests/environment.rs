@@ -5,40 +5,23 @@
 //! however it ends. Where a machine does not allow that, it is said and skipped.
 
 mod common;
+#[path = "common/program.rs"]
+mod program;
 #[path = "common/reliability.rs"]
 mod reliability;
 
 use std::fs;
+use std::io;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::time::Duration;
-use std::{env, io};
 
 use batpak::{Error, NewEvent, Store, StoreOptions};
 
-/// A program of `tests/environment`, compiled as strictly as the C suite and against the library of this build.
+/// A program of `tests/environment`.
 fn program(name: &str) -> PathBuf {
-    let library = common::library_dir(&format!("environment/{name}"));
-    let program = common::scratch_dir("environment").join(name).join("program");
-    let tests = common::root().join("tests");
-    let output = Command::new(env::var("CC").unwrap_or_else(|_| "cc".to_owned()))
-        .args(["-std=c11", "-D_GNU_SOURCE", "-g", "-O1", "-Wall", "-Wextra", "-pedantic", "-Werror", "-pthread"])
-        .args(env::var("C_TEST_FLAGS").unwrap_or_default().split_whitespace())
-        .args(
-            ["include", "tests/c", "tests/environment"].map(|dir| format!("-I{}", common::root().join(dir).display())),
-        )
-        .arg("-o")
-        .arg(&program)
-        .arg(tests.join("environment").join(name).with_extension("c"))
-        .arg("-L")
-        .arg(&library)
-        .arg(format!("-Wl,-rpath,{}", library.display()))
-        .args(["-lbatpak", "-ldl"])
-        .output()
-        .expect("a C compiler");
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    program
+    program::build(&format!("environment/{name}"), format!("tests/environment/{name}.c"), &[])
 }
 
 /// An empty directory, in a place that a failure leaves to be looked at.

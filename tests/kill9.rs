@@ -8,6 +8,8 @@
 mod common;
 #[path = "kill9/oracle.rs"]
 mod oracle;
+#[path = "common/program.rs"]
+mod program;
 #[path = "common/reliability.rs"]
 mod reliability;
 #[path = "kill9/victim.rs"]

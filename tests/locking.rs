@@ -10,6 +10,8 @@ mod files;
 mod holder;
 #[path = "locking/processes.rs"]
 mod processes;
+#[path = "common/program.rs"]
+mod program;
 #[path = "locking/races.rs"]
 mod races;
 #[path = "common/reliability.rs"]

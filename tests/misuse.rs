@@ -5,15 +5,17 @@
 //! What takes more than one call is written by hand: `tests/c/misuse_*.c`.
 
 mod common;
+#[path = "misuse/program.rs"]
+mod generated;
 #[path = "misuse/header.rs"]
 mod header;
-#[path = "misuse/program.rs"]
+#[path = "common/program.rs"]
 mod program;
 #[path = "common/reliability.rs"]
 mod reliability;
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Command;
 use std::{env, str};
 
@@ -73,23 +75,19 @@ fn build(name: &str, flags: &[&str]) -> PathBuf {
     let place = common::scratch_dir("misuse").join(name);
     fs::create_dir_all(&place).expect("a directory for the program");
     let text = fs::read_to_string(common::root().join("include/batpak.h")).expect("the header");
-    let (text, functions) = program::write(&header::read(&text));
+    let (text, functions) = generated::write(&header::read(&text));
     assert!(functions > 90, "only {functions} functions were found in the header");
     let (source, program) = (place.join("misuse.c"), place.join("program"));
     fs::write(&source, text).expect("a place for the program");
     let library = common::library_dir(&format!("misuse/{name}"));
-    let output = Command::new(env::var("CC").unwrap_or_else(|_| "cc".to_owned()))
-        .args(["-std=c11", "-D_GNU_SOURCE", "-g", "-O1", "-Wall", "-Wextra", "-Werror", "-pthread"])
-        .args(flags)
-        .args(env::var("C_TEST_FLAGS").unwrap_or_default().split_whitespace())
-        .args(["include", "tests/c", "tests/misuse"].map(|dir| format!("-I{}", common::root().join(dir).display())))
-        .args([Path::new("-o"), &program, &source])
-        .arg(format!("-L{0}", library.display()))
-        .arg(format!("-Wl,-rpath,{}", library.display()))
-        .arg("-lbatpak")
-        .output()
-        .expect("a compiler");
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let paths = [
+        format!("-I{}", common::root().join("tests/misuse").display()),
+        format!("-L{}", library.display()),
+        format!("-Wl,-rpath,{}", library.display()),
+    ];
+    // What is generated converts pointers of all kinds.
+    let flags = ["-Wno-pedantic"].into_iter().chain(flags.iter().copied()).chain(paths.iter().map(String::as_str));
+    program::compile(&source, &program, flags.chain(["-lbatpak"]));
     program
 }
 

@@ -12,6 +12,8 @@ mod acks;
 mod common;
 #[path = "shim/oracle.rs"]
 mod oracle;
+#[path = "common/program.rs"]
+mod program;
 #[path = "common/reliability.rs"]
 mod reliability;
 #[path = "shim/report.rs"]

@@ -6,35 +6,14 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::sync::OnceLock;
 use std::time::Duration;
-use std::{env, fs, thread};
+use std::{fs, thread};
 
-use crate::common;
+use crate::{common, program};
 
-/// The program, compiled once, as strictly as the C suite and against the library of this build.
+/// The program, compiled once against the library of this build.
 pub fn program() -> &'static Path {
     static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
-    PROGRAM.get_or_init(|| {
-        let library = common::library_dir("kill9");
-        let program = common::scratch_dir("kill9").join("victim");
-        let output = Command::new(env::var("CC").unwrap_or_else(|_| "cc".to_owned()))
-            .args(["-std=c11", "-D_GNU_SOURCE", "-g", "-O1", "-Wall", "-Wextra", "-pedantic", "-Werror", "-pthread"])
-            .args(env::var("C_TEST_FLAGS").unwrap_or_default().split_whitespace())
-            .arg("-I")
-            .arg(common::root().join("include"))
-            .arg("-I")
-            .arg(common::root().join("tests/c"))
-            .arg("-o")
-            .arg(&program)
-            .arg(common::root().join("tests/kill9/victim.c"))
-            .arg("-L")
-            .arg(&library)
-            .arg(format!("-Wl,-rpath,{}", library.display()))
-            .arg("-lbatpak")
-            .output()
-            .expect("a C compiler");
-        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-        program
-    })
+    PROGRAM.get_or_init(|| program::build("kill9", "tests/kill9/victim.c", &[]))
 }
 
 /// An empty directory for a store, in a place that a failure leaves to be looked at.

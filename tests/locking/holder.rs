@@ -1,12 +1,12 @@
 //! The holder as its parent sees it: a program that does with stores what it is told.
 
+use std::fs;
 use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::sync::OnceLock;
-use std::{env, fs};
 
-use crate::common;
+use crate::{common, program};
 
 /// What a test finds wrong, in words.
 pub type Trial = Result<(), String>;
@@ -23,28 +23,7 @@ pub const NOT_POSSIBLE: i64 = 1000;
 /// The program, compiled once against the library of this build.
 fn program() -> &'static Path {
     static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
-    PROGRAM.get_or_init(|| {
-        let library = common::library_dir("locking");
-        let program = common::scratch_dir("locking").join("holder");
-        let output = Command::new(env::var("CC").unwrap_or_else(|_| "cc".to_owned()))
-            .args(["-std=c11", "-D_GNU_SOURCE", "-g", "-O1", "-Wall", "-Wextra", "-pedantic", "-Werror", "-pthread"])
-            .args(env::var("C_TEST_FLAGS").unwrap_or_default().split_whitespace())
-            .arg("-I")
-            .arg(common::root().join("include"))
-            .arg("-I")
-            .arg(common::root().join("tests/c"))
-            .arg("-o")
-            .arg(&program)
-            .arg(common::root().join("tests/locking/holder.c"))
-            .arg("-L")
-            .arg(&library)
-            .arg(format!("-Wl,-rpath,{}", library.display()))
-            .arg("-lbatpak")
-            .output()
-            .expect("a C compiler");
-        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-        program
-    })
+    PROGRAM.get_or_init(|| program::build("locking", "tests/locking/holder.c", &[]))
 }
 
 /// An empty directory for a trial, in a place that a failure leaves to be looked at.

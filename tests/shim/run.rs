@@ -8,8 +8,8 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::{env, process};
 
-use crate::common;
 use crate::report::{Line, parse};
+use crate::{common, program};
 
 /// A victim takes 50 milliseconds; one that takes this long hangs.
 const HANG_MS: i32 = 120_000;
@@ -23,40 +23,11 @@ pub struct Programs {
 pub fn programs() -> &'static Programs {
     static PROGRAMS: OnceLock<Programs> = OnceLock::new();
     PROGRAMS.get_or_init(|| {
-        let (library, scratch) = (common::library_dir("shim"), common::scratch_dir("shim"));
-        let programs = Programs { victim: scratch.join("victim"), shim: scratch.join("shim.so") };
-        compile(
-            "victim.c",
-            &programs.victim,
-            &[
-                String::from("-L"),
-                library.display().to_string(),
-                format!("-Wl,-rpath,{}", library.display()),
-                String::from("-lbatpak"),
-            ],
-        );
-        compile("shim.c", &programs.shim, &["-fPIC", "-shared", "-ldl"].map(str::to_owned));
-        programs
+        let shim = common::scratch_dir("shim").join("shim.so");
+        let victim = program::build("shim", "tests/shim/victim.c", &[]);
+        program::compile("tests/shim/shim.c", &shim, ["-fPIC", "-shared", "-ldl"]);
+        Programs { victim, shim }
     })
-}
-
-fn compile(source: &str, to: &Path, more: &[String]) {
-    let tests = common::root().join("tests");
-    // Another run of these tests may be using the one that is there.
-    let new = to.with_extension(format!("{}.new", process::id()));
-    let output = Command::new(env::var("CC").unwrap_or_else(|_| "cc".to_owned()))
-        .args(["-std=c11", "-D_GNU_SOURCE", "-g", "-O1", "-Wall", "-Wextra", "-pedantic", "-Werror", "-pthread", "-I"])
-        .arg(common::root().join("include"))
-        .arg("-I")
-        .arg(tests.join("c"))
-        .arg("-o")
-        .arg(&new)
-        .arg(tests.join("shim").join(source))
-        .args(more)
-        .output()
-        .expect("a C compiler");
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    fs::rename(&new, to).expect("the program in its place");
 }
 
 /// Which calls are to fail, and how (shim.c says it for `SHIM_FAULT`).
