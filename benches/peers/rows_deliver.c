@@ -1,0 +1,2 @@
+#include "rows.h"
+void deliver_rows(void) {}

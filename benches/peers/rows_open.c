@@ -1,0 +1,3 @@
+#include "rows.h"
+void open_rows(void) {}
+void run_child(char **a) {(void)a;}
