@@ -58,6 +58,8 @@ typedef struct backend_t {
     store_t *(*open)(const char *directory, durability_t durability);
     /* Makes all durable. */
     void (*close)(store_t *store);
+    /* Events in the store; no append is under way. */
+    uint64_t (*count)(store_t *store);
     /* All of the events or none, also across a crash; any thread. */
     void (*append)(store_t *store, const log_event_t *events, size_t n);
     /* Makes all that was appended to an AHEAD store durable. */

@@ -60,11 +60,15 @@ static void close_store(store_t *store) {
     free(store);
 }
 
-static void expect_causes(store_t *store) {
+static uint64_t count_events(store_t *store) {
     batpak_error_t *error = NULL;
     batpak_watermarks_t marks;
     OK(batpak_store_watermarks(store->store, &marks, &error));
-    store->next = marks.appended;
+    return marks.visible;
+}
+
+static void expect_causes(store_t *store) {
+    store->next = count_events(store);
     store->ids = allocate(IDS, sizeof *store->ids);
 }
 
@@ -219,6 +223,7 @@ const backend_t backend = {
     .version = version,
     .open = open_store,
     .close = close_store,
+    .count = count_events,
     .append = append,
     .sync = sync_store,
     .reader = open_reader,

@@ -67,13 +67,11 @@ static rocksdb_options_t *make_options(void) {
     rocksdb_options_set_recycle_log_file_num(options, 4);
     rocksdb_options_set_skip_stats_update_on_db_open(options, 1);
     rocksdb_options_set_keep_log_file_num(options, 1);
-    if (getenv("T_PIPE")) rocksdb_options_set_enable_pipelined_write(options, 1);
-    if (getenv("T_MMAP")) rocksdb_options_set_allow_mmap_reads(options, 1);
 
     rocksdb_block_based_table_options_t *table = rocksdb_block_based_options_create();
     rocksdb_cache_t *cache = rocksdb_cache_create_lru((size_t)512 << 20);
     rocksdb_block_based_options_set_block_cache(table, cache);
-    rocksdb_block_based_options_set_block_size(table, getenv("T_BLOCK") ? atoi(getenv("T_BLOCK")) : 4096);
+    rocksdb_block_based_options_set_block_size(table, (size_t)16 << 10);
     rocksdb_block_based_options_set_format_version(table, 5);
     rocksdb_options_set_block_based_table_factory(options, table);
     rocksdb_cache_destroy(cache);
@@ -141,6 +139,10 @@ static void close_store(store_t *store) {
     free(store);
 }
 
+static uint64_t count_events(store_t *store) {
+    return store->visible;
+}
+
 /* A write has ended: moves the end of what is visible as far as writes have ended without a hole. */
 static void end_write(store_t *store, uint64_t first, uint64_t end) {
     pthread_mutex_lock(&store->lock);
@@ -200,7 +202,6 @@ static reader_t *open_reader(store_t *store, const filter_t *filter, const char 
     reader->store = store;
     reader->filter = *filter;
     reader->scan = rocksdb_readoptions_create();
-    if (getenv("T_AHEAD")) rocksdb_readoptions_set_readahead_size(reader->scan, (size_t)atoi(getenv("T_AHEAD")) << 10);
     if (name != NULL) {
         char *error = NULL, *value;
         size_t bytes;
@@ -346,6 +347,7 @@ const backend_t backend = {
     .version = version,
     .open = open_store,
     .close = close_store,
+    .count = count_events,
     .append = append,
     .sync = sync_store,
     .reader = open_reader,

@@ -27,7 +27,7 @@ peer() {
     fi
 }
 
-compile -rdynamic -o build/bench benches/peers/peers.c benches/peers/measure.c benches/peers/process.c benches/peers/raw.c \
+compile -rdynamic -o build/bench-peers benches/peers/peers.c benches/peers/measure.c benches/peers/process.c benches/peers/raw.c \
     benches/peers/workload.c benches/peers/rows_*.c -ldl -lm
 compile -shared -fPIC -o build/bench-batpak.so benches/peers/batpak.c -L"$release" -Wl,-rpath,"$release" -lbatpak
 peer sqlite sqlite3.h libsqlite3-dev -lsqlite3
@@ -35,9 +35,9 @@ peer lmdb lmdb.h liblmdb-dev -llmdb
 rocksdb_version=$(pkg-config --modversion rocksdb 2> /dev/null || echo 'of unknown version')
 peer rocksdb rocksdb/c.h librocksdb-dev -DROCKSDB_VERSION="\"$rocksdb_version\"" -lrocksdb
 
-parent=${BATPAK_BENCH_DIR:-build/bench-data}
+parent=${BATPAK_BENCH_DIR:-build/bench}
 mkdir -p "$parent"
 directory=$(mktemp -d "$parent/XXXXXX")
 trap 'rm -rf "$directory"' EXIT
 trap 'exit 1' HUP INT TERM
-build/bench --csv build/bench.csv "$@" "$directory"
+build/bench-peers --csv build/bench.csv "$@" "$directory"

@@ -115,7 +115,7 @@ static store_t *open_store(const char *directory, durability_t durability) {
         die("pthread_mutex_init");
     }
     sqlite3 *writer = store->writer = open_connection(store->path);
-    execute(writer, "PRAGMA journal_mode=WAL; PRAGMA wal_autocheckpoint=4000");
+    execute(writer, "PRAGMA journal_mode=WAL; PRAGMA wal_autocheckpoint=16000");
     execute(writer, synchronous[durability]);
     execute(writer, "CREATE TABLE IF NOT EXISTS events (seq INTEGER PRIMARY KEY, id BLOB, time INTEGER, entity TEXT, scope TEXT,"
                     " kind INTEGER, cause INTEGER, payload BLOB);"
@@ -171,6 +171,10 @@ static void insert(store_t *store, const log_event_t *event, uint64_t time_us) {
     check(code, SQLITE_OK, store->writer, "bind");
     run(statement);
     store->next++;
+}
+
+static uint64_t count_events(store_t *store) {
+    return store->next;
 }
 
 static void append(store_t *store, const log_event_t *events, size_t n) {
@@ -299,6 +303,7 @@ const backend_t backend = {
     .version = version,
     .open = open_store,
     .close = close_store,
+    .count = count_events,
     .append = append,
     .sync = sync_store,
     .reader = open_reader,
