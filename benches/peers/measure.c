@@ -147,7 +147,7 @@ static void format_ratio(char *text, size_t capacity, const row_t *row, double o
     text[0] = '\0';
     if (row->sides[BATPAK].count > 0 && ours > 0 && other > 0) {
         double ratio = row->better == HIGHER ? ours / other : other / ours;
-        snprintf(text, capacity, "%.*f", ratio >= 100 ? 0 : 2, ratio);
+        snprintf(text, capacity, "%.*f", ratio >= 100 ? 0 : ratio >= 0.1 ? 2 : 4, ratio);
     }
 }
 
@@ -181,6 +181,7 @@ void print_heading(FILE *csv) {
 }
 
 static void write_csv(FILE *csv, const row_t *row) {
+    const char *name = row->name + strspn(row->name, " ");
     char text[32] = "";
     double budget;
     if (budget_of(row, &budget)) {
@@ -189,7 +190,7 @@ static void write_csv(FILE *csv, const row_t *row) {
     for (size_t side = 0; side < SIDES; side++) {
         const samples_t *samples = &row->sides[side];
         if (samples->count > 0) {
-            fprintf(csv, "\"%s\",%s,%s,%zu,%.6g,%.6g,%.6g,%s,%s,%s\n", row->name, row->unit, side_names[side], samples->count,
+            fprintf(csv, "\"%s\",%s,%s,%zu,%.6g,%.6g,%.6g,%s,%s,%s\n", name, row->unit, side_names[side], samples->count,
                     quantile(samples, 0), quantile(samples, 0.5), quantile(samples, 1), text, row->group,
                     row->better == HIGHER ? "higher" : "lower");
         }

@@ -73,6 +73,7 @@ static rocksdb_options_t *make_options(void) {
     rocksdb_block_based_options_set_block_cache(table, cache);
     rocksdb_block_based_options_set_block_size(table, (size_t)16 << 10);
     rocksdb_block_based_options_set_format_version(table, 5);
+    rocksdb_block_based_options_set_data_block_index_type(table, rocksdb_block_based_table_data_block_index_type_binary_search_and_hash);
     rocksdb_options_set_block_based_table_factory(options, table);
     rocksdb_cache_destroy(cache);
     rocksdb_block_based_options_destroy(table);

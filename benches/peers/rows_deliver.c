@@ -91,6 +91,7 @@ typedef struct follower_t {
     _Alignas(64) _Atomic uint64_t count;
     /* Whoever waits for so many events is told. */
     _Atomic uint64_t target;
+    uint64_t sum;
     pthread_mutex_t lock;
     pthread_cond_t reached;
 
@@ -111,7 +112,7 @@ static void follow(void *user_data, uint64_t sequence, const void *payload, size
         memcpy(&sent, payload, sizeof sent);
         latency(follower->latencies, now - sent);
     } else {
-        sink += touch(payload, payload_bytes);
+        follower->sum += touch(payload, payload_bytes);
     }
     if (atomic_fetch_add(&follower->count, 1) + 1 >= atomic_load(&follower->target)) {
         pthread_mutex_lock(&follower->lock);
@@ -192,6 +193,7 @@ static void stop_followers(follower_t *followers, size_t n, bell_t *bell) {
         } else {
             pthread_join(followers[i].thread, NULL);
         }
+        sink += followers[i].sum;
         pthread_mutex_destroy(&followers[i].lock);
         pthread_cond_destroy(&followers[i].reached);
     }

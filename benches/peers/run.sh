@@ -1,7 +1,7 @@
 #!/bin/sh
-# Builds and runs the benchmark: a table on the terminal, and build/bench.csv (build/bench-quick.csv with --quick).
-# Arguments are passed on to the program (see peers.c). BATPAK_BENCH_DIR names where the data go: give it a directory on the
-# disk that is to be measured.
+# Builds and runs the benchmark: a table on the terminal, and build/bench.csv. Without arguments, which are passed on to the
+# program (see peers.c), all of it is run and docs/charts is drawn anew. BATPAK_BENCH_DIR names where the data go: give it a
+# directory on the disk that is to be measured, with room for 20 GB.
 set -eu
 cd "$(dirname "$0")/../.."
 
@@ -41,3 +41,6 @@ directory=$(mktemp -d "$parent/XXXXXX")
 trap 'rm -rf "$directory"' EXIT
 trap 'exit 1' HUP INT TERM
 build/bench-peers --csv build/bench.csv "$@" "$directory"
+if [ "$#" = 0 ]; then
+    "${CARGO:-cargo}" run --quiet --locked --manifest-path tools/charts/Cargo.toml -- build/bench.csv docs/charts
+fi
