@@ -1,7 +1,8 @@
 /* LMDB: events by sequence, which are appended, and sequences by entity, sorted duplicates of fixed size.
  *
- * STORAGE is what LMDB does unasked: data and meta page synced at each commit. The others are MDB_NOSYNC and MDB_WRITEMAP, which
- * is faster by far without syncs and no faster with them: the kernel has all pages of a commit, so that kill -9 cannot hurt. LMDB lets one thread write at a time, and each commit is one sync.
+ * STORAGE is what LMDB does unasked: data and meta page synced at each commit. The others are MDB_NOSYNC, which kill -9 cannot hurt
+ * because the kernel has all pages of a commit, and MDB_WRITEMAP, which is faster by far without syncs and no faster with them. LMDB
+ * lets one thread write at a time, and each commit is one sync.
  */
 #include <errno.h>
 #include <lmdb.h>

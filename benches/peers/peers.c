@@ -1,8 +1,8 @@
 /* The benchmark: libbatpak through its C ABI, beside the machine's own limit and the stores that one would take instead.
  *
  * Each row runs in rounds, and in each round all sides take turns, so that whatever else the machine does meets all. The events
- * are those of workload.h; nobody asks for receipts. Opening, closing and the preparing of raw's files are not timed but in the rows
- * about them. A ratio above 1 says that the library is ahead.
+ * are those of workload.h; nobody asks for receipts. Opening, closing and the preparing of raw's files are not timed but in the
+ * rows about them. A ratio above 1 says that the library is ahead.
  *
  *     peers [--rounds N] [--events N] [--only TEXT] [--backends LIST] [--quick] [--csv FILE] DIRECTORY
  *
@@ -205,7 +205,7 @@ static void take_option(const char *program, const char *name, const char *value
     } else if (strcmp(name, "--backends") == 0) {
         choose_sides(value);
     } else if (strcmp(name, "--csv") == 0) {
-        settings.csv = open_csv(value);
+        settings.csv_path = value;
     } else {
         explain(program);
     }
@@ -227,9 +227,7 @@ static void parse(int argc, char **argv) {
     if (settings.directory == NULL || settings.rounds == 0 || settings.rounds > 20 || settings.events == 0) {
         explain(argv[0]);
     }
-    if (settings.csv == NULL) {
-        settings.csv = open_csv("/dev/null");
-    }
+    settings.csv = open_csv(settings.csv_path != NULL ? settings.csv_path : "/dev/null");
 }
 
 static void print_sides(void) {

@@ -40,8 +40,8 @@ uint64_t raw_log_bytes(const raw_log_t *log);
 /* Reads all frames in order, 256 KiB at once, with CRC32C, and touches the payloads. Returns seconds. */
 double raw_replay(const raw_log_t *log, size_t payload_bytes);
 
-/* The same with a position made durable per `most` events: a file beside, written, synced, renamed, its directory synced. Ends after
- * `seconds`, begins again at the end of the log. Returns events per second. */
+/* The same with a position made durable per `most` events: a file beside, written, synced, renamed, its directory synced. Ends
+ * after `seconds`, begins again at the end of the log. Returns events per second. */
 double raw_consume(const raw_log_t *log, const char *directory, size_t most, size_t payload_bytes, double seconds);
 
 /* Reads the frames of the given sequences, one by one, with CRC32C. Returns seconds. */

@@ -64,7 +64,6 @@ static rocksdb_options_t *make_options(void) {
     rocksdb_options_set_write_buffer_size(options, (size_t)64 << 20);
     rocksdb_options_set_max_write_buffer_number(options, 4);
     rocksdb_options_set_max_total_wal_size(options, (uint64_t)512 << 20);
-    rocksdb_options_set_recycle_log_file_num(options, 4);
     rocksdb_options_set_skip_stats_update_on_db_open(options, 1);
     rocksdb_options_set_keep_log_file_num(options, 1);
 
@@ -73,7 +72,8 @@ static rocksdb_options_t *make_options(void) {
     rocksdb_block_based_options_set_block_cache(table, cache);
     rocksdb_block_based_options_set_block_size(table, (size_t)16 << 10);
     rocksdb_block_based_options_set_format_version(table, 5);
-    rocksdb_block_based_options_set_data_block_index_type(table, rocksdb_block_based_table_data_block_index_type_binary_search_and_hash);
+    const int hashed = rocksdb_block_based_table_data_block_index_type_binary_search_and_hash;
+    rocksdb_block_based_options_set_data_block_index_type(table, hashed);
     rocksdb_options_set_block_based_table_factory(options, table);
     rocksdb_cache_destroy(cache);
     rocksdb_block_based_options_destroy(table);
@@ -156,32 +156,66 @@ static void end_write(store_t *store, uint64_t first, uint64_t end) {
     pthread_mutex_unlock(&store->lock);
 }
 
-static void append(store_t *store, const log_event_t *events, size_t n) {
-    static _Thread_local rocksdb_writebatch_t *batch;
-    static _Thread_local char *record, index[ENTITY_BYTES_MAX + 8];
-    static _Thread_local size_t capacity;
-    char *error = NULL;
-    if (batch == NULL) {
-        batch = rocksdb_writebatch_create();
+/* What a thread writes with, for as long as it lives. */
+typedef struct scratch_t {
+    rocksdb_writebatch_t *batch;
+    char index[ENTITY_BYTES_MAX + 8], *record;
+    size_t capacity;
+} scratch_t;
+
+static pthread_key_t scratch_key;
+
+static void free_scratch(void *user_data) {
+    scratch_t *scratch = user_data;
+    rocksdb_writebatch_destroy(scratch->batch);
+    free(scratch->record);
+    free(scratch);
+}
+
+static void make_scratch_key(void) {
+    if ((errno = pthread_key_create(&scratch_key, free_scratch)) != 0) {
+        die("pthread_key_create");
     }
+}
+
+static scratch_t *scratch_of_thread(void) {
+    static pthread_once_t once = PTHREAD_ONCE_INIT;
+    static _Thread_local scratch_t *scratch;
+    if (scratch == NULL) {
+        pthread_once(&once, make_scratch_key);
+        scratch = allocate(1, sizeof *scratch);
+        scratch->batch = rocksdb_writebatch_create();
+        if ((errno = pthread_setspecific(scratch_key, scratch)) != 0) {
+            die("pthread_setspecific");
+        }
+    }
+    return scratch;
+}
+
+static void put(store_t *store, scratch_t *scratch, const log_event_t *event, uint64_t time_us, uint64_t sequence) {
+    uint64_t key = __builtin_bswap64(sequence);
+    size_t bytes = record_bytes(event);
+    if (bytes > scratch->capacity) {
+        free(scratch->record);
+        scratch->record = allocate(1, scratch->capacity = bytes);
+    }
+    record_write(scratch->record, event, time_us, sequence);
+    memcpy(scratch->index, event->entity, event->entity_bytes);
+    memcpy(scratch->index + event->entity_bytes, &key, sizeof key);
+    rocksdb_writebatch_put_cf(scratch->batch, store->families[EVENTS], (const char *)&key, sizeof key, scratch->record, bytes);
+    rocksdb_writebatch_put_cf(scratch->batch, store->families[SEQUENCES], scratch->index, event->entity_bytes + sizeof key, "", 0);
+}
+
+static void append(store_t *store, const log_event_t *events, size_t n) {
+    scratch_t *scratch = scratch_of_thread();
+    char *error = NULL;
     uint64_t time_us = wall_time_us(), first = atomic_fetch_add(&store->next, n);
     for (size_t i = 0; i < n; i++) {
-        const log_event_t *event = &events[i];
-        uint64_t key = __builtin_bswap64(first + i);
-        size_t bytes = record_bytes(event);
-        if (bytes > capacity) {
-            free(record);
-            record = allocate(1, capacity = bytes);
-        }
-        record_write(record, event, time_us, first + i);
-        memcpy(index, event->entity, event->entity_bytes);
-        memcpy(index + event->entity_bytes, &key, sizeof key);
-        rocksdb_writebatch_put_cf(batch, store->families[EVENTS], (const char *)&key, sizeof key, record, bytes);
-        rocksdb_writebatch_put_cf(batch, store->families[SEQUENCES], index, event->entity_bytes + sizeof key, "", 0);
+        put(store, scratch, &events[i], time_us, first + i);
     }
-    rocksdb_write(store->db, store->durability == STORAGE ? store->write_synced : store->write, batch, &error);
+    rocksdb_write(store->db, store->durability == STORAGE ? store->write_synced : store->write, scratch->batch, &error);
     check(error, "write");
-    rocksdb_writebatch_clear(batch);
+    rocksdb_writebatch_clear(scratch->batch);
     end_write(store, first, first + n);
 }
 

@@ -9,7 +9,7 @@
 #include "measure.h"
 
 typedef struct settings_t {
-    const char *directory, *only;
+    const char *directory, *only, *csv_path;
     FILE *csv;
     size_t rounds;
     /* Events in the rows that append, replay and open so and so many; the long log has ten times as many. */

@@ -1,6 +1,6 @@
 #!/bin/sh
-# Builds and runs the benchmark: a table on the terminal, and build/bench.csv. Without arguments, which are passed on to the
-# program (see peers.c), all of it is run and docs/charts is drawn anew. BATPAK_BENCH_DIR names where the data go: give it a
+# Builds and runs the benchmark: a table on the terminal, and build/bench.csv. Arguments are passed on to the program (see
+# peers.c); without any, all of it is run, and docs/charts is drawn anew. BATPAK_BENCH_DIR names where the data go: give it a
 # directory on the disk that is to be measured, with room for 20 GB.
 set -eu
 cd "$(dirname "$0")/../.."

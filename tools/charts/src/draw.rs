@@ -12,9 +12,9 @@ const BLOCK_HEADING: f64 = 34.0;
 const BAR_STEP: f64 = 17.0;
 const BAR_HEIGHT: f64 = 12.0;
 const BLOCK_GAP: f64 = 20.0;
-/// Left of the bars stand their backends, right of them their numbers.
+/// Left of the bars stand their backends; their numbers have a column of their own at the right, where no line crosses them.
 const LABEL_WIDTH: f64 = 62.0;
-const NUMBER_WIDTH: f64 = 66.0;
+const NUMBER_WIDTH: f64 = 56.0;
 const BARS_WIDTH: f64 = BLOCK_WIDTH - LABEL_WIDTH - NUMBER_WIDTH - MARGIN;
 
 /// Beyond this, the shortest bar would hardly be seen.
@@ -97,7 +97,8 @@ fn draw_bar(svg: &mut String, x: f64, y: f64, scale: &Scale, bar: &Bar) {
             r##"<line x1="{from:.1}" y1="{middle:.1}" x2="{to:.1}" y2="{middle:.1}" stroke="#24292f" stroke-width="1.2"/>"##
         );
     }
-    text(svg, x + length.max(to - x) + 6.0, y + 10.0, &format!(r#"font-size="11"{weight}"#), &number(bar.median));
+    let right = x + BARS_WIDTH + NUMBER_WIDTH;
+    text(svg, right, y + 10.0, &format!(r#"font-size="11" text-anchor="end"{weight}"#), &number(bar.median));
 }
 
 fn draw_row(svg: &mut String, x: f64, y: f64, row: &Row) {
