@@ -18,7 +18,7 @@ example_program = examples-c/build/$(shell basename '$(1)' .c | sed 's/^[0-9]*-/
 EXAMPLES := $(foreach source,$(EXAMPLE_SOURCES),$(call example_program,$(source)))
 
 .PHONY: all library header header-check examples run test test-models test-asan test-asan-library test-valgrind reliability reliability-full \
-	bench-quick bench-criterion instructions instructions-record install install-check install-strip clean help
+	bench bench-quick bench-criterion instructions instructions-record install install-check install-strip clean help
 
 all: library build/batpak.pc ## build the release library and its pkg-config file
 
@@ -86,8 +86,11 @@ reliability: library ## the scorecard of docs/RELIABILITY.md, fast tier; ROWS="R
 reliability-full: library ## the scorecard to its full goals; takes hours
 	$(SCORECARD) full $(ROWS)
 
-bench-quick: library ## run the quick benchmarks
-	sh benches/quick/run.sh
+bench: library ## measure the library beside its peers, and draw docs/charts; takes about 15 minutes
+	sh benches/peers/run.sh
+
+bench-quick: library ## the same in small: one round, 300,000 events, no charts
+	sh benches/peers/run.sh --quick --csv build/bench-quick.csv
 
 bench-criterion: ## measure the hot paths one by one
 	$(CARGO) bench --locked --bench hot_paths

@@ -108,12 +108,13 @@ double raw_append(const char *directory, size_t frame_bytes, size_t n) {
             ((volatile char *)map)[at] = 0;
         }
     }
-    char pattern[4096] = {0};
+    char *pattern = allocate(1, RAW_FRAME_BYTES_MAX);
     uint64_t start = now_ns();
     for (size_t i = 0; i < n; i++) {
         build_frame(map + i * frame_bytes, pattern, frame_bytes, i);
     }
     double seconds = (double)(now_ns() - start) / 1e9;
+    free(pattern);
     munmap(map, bytes);
     close(fd);
     return seconds;
@@ -125,7 +126,7 @@ struct raw_file_t {
 };
 
 raw_file_t *raw_file_open(const char *directory) {
-    raw_file_t *file = calloc(1, sizeof *file);
+    raw_file_t *file = allocate(1, sizeof *file);
     file->fd = make_file(directory, "raw-commit");
     fill_with_zeros(file->fd, FILE_BYTES);
     if (fsync(file->fd) != 0) {
@@ -149,16 +150,21 @@ static void write_and_sync(raw_file_t *file, const char *bytes, size_t n) {
     file->offset += n;
 }
 
-double raw_commits(raw_file_t *file, size_t frame_bytes, size_t frames, int build, double seconds) {
+double raw_commits(raw_file_t *file, size_t frame_bytes, size_t frames, bool build, double seconds, latencies_t *latencies) {
     char pattern[4096] = {1};
-    char *group = malloc(frame_bytes * frames);
+    char *group = allocate(frames, frame_bytes);
     memset(group, 1, frame_bytes * frames);
-    uint64_t start = now_ns(), end = start + (uint64_t)(seconds * 1e9), now = start, groups = 0;
-    for (; now < end; now = now_ns(), groups++) {
+    uint64_t start = now_ns(), end = start + (uint64_t)(seconds * 1e9), before = start, now = start, groups = 0;
+    for (; now < end; groups++) {
         for (size_t i = 0; build && i < frames; i++) {
             build_frame(group + i * frame_bytes, pattern, frame_bytes, i);
         }
         write_and_sync(file, group, frame_bytes * frames);
+        now = now_ns();
+        if (latencies != NULL) {
+            latency(latencies, now - before);
+        }
+        before = now;
     }
     free(group);
     return (double)groups / ((double)(now - start) / 1e9);
@@ -171,39 +177,48 @@ typedef struct group_t {
     size_t frame_bytes, threads, arrived;
     uint64_t generation, end_ns;
     bool stopped;
+    /* Appended to under the lock. */
+    latencies_t *latencies;
     char buffer[64 << 10];
 } group_t;
+
+/* With the lock held, and held again on return. */
+static void commit_with_group(group_t *group, const char *frame) {
+    memcpy(group->buffer + group->arrived * group->frame_bytes, frame, group->frame_bytes);
+    uint64_t generation = group->generation;
+    if (++group->arrived < group->threads) {
+        while (group->generation == generation) {
+            pthread_cond_wait(&group->done, &group->lock);
+        }
+        return;
+    }
+    /* The last to come leads; nobody else can be on the way. */
+    pthread_mutex_unlock(&group->lock);
+    write_and_sync(group->file, group->buffer, group->arrived * group->frame_bytes);
+    pthread_mutex_lock(&group->lock);
+    group->arrived = 0;
+    group->generation++;
+    group->stopped = now_ns() >= group->end_ns;
+    pthread_cond_broadcast(&group->done);
+}
 
 static void *run_group_member(void *user_data) {
     group_t *group = user_data;
     char frame[4096] = {1};
     pthread_mutex_lock(&group->lock);
     while (!group->stopped) {
-        memcpy(group->buffer + group->arrived * group->frame_bytes, frame, group->frame_bytes);
-        uint64_t generation = group->generation;
-        if (++group->arrived < group->threads) {
-            while (group->generation == generation) {
-                pthread_cond_wait(&group->done, &group->lock);
-            }
-            continue;
-        }
-        /* The last to come leads; nobody else can be on the way. */
-        pthread_mutex_unlock(&group->lock);
-        write_and_sync(group->file, group->buffer, group->arrived * group->frame_bytes);
-        pthread_mutex_lock(&group->lock);
-        group->arrived = 0;
-        group->generation++;
-        group->stopped = now_ns() >= group->end_ns;
-        pthread_cond_broadcast(&group->done);
+        uint64_t start = now_ns();
+        commit_with_group(group, frame);
+        latency(group->latencies, now_ns() - start);
     }
     pthread_mutex_unlock(&group->lock);
     return NULL;
 }
 
-double raw_group_commits(raw_file_t *file, size_t frame_bytes, size_t threads, double seconds) {
+double raw_group_commits(raw_file_t *file, size_t frame_bytes, size_t threads, double seconds, latencies_t *latencies) {
     static group_t group;
     pthread_t members[64];
-    group = (group_t){.file = file, .frame_bytes = frame_bytes, .threads = threads};
+    group = (group_t){.file = file, .frame_bytes = frame_bytes, .threads = threads, .latencies = latencies};
     pthread_mutex_init(&group.lock, NULL);
     pthread_cond_init(&group.done, NULL);
     uint64_t start = now_ns();
@@ -216,7 +231,7 @@ double raw_group_commits(raw_file_t *file, size_t frame_bytes, size_t threads, d
     for (size_t i = 0; i < threads; i++) {
         pthread_join(members[i], NULL);
     }
-    return (double)(group.generation * threads) / ((double)(now_ns() - start) / 1e9);
+    return (double)(group.generation * threads) / seconds_since(start);
 }
 
 typedef struct place_t {
@@ -249,6 +264,9 @@ static void add_frames(raw_log_t *log, size_t file, const char *bytes, size_t si
             if (log->events == log->capacity) {
                 log->capacity = log->capacity ? 2 * log->capacity : 1 << 16;
                 log->places = realloc(log->places, log->capacity * sizeof *log->places);
+            if (log->places == NULL) {
+                die("places of %zu frames", log->capacity);
+            }
             }
             log->places[log->events++] = (place_t){(uint32_t)file, (uint32_t)at, length};
             log->bytes += (length + 7) / 8 * 8;
@@ -258,7 +276,7 @@ static void add_frames(raw_log_t *log, size_t file, const char *bytes, size_t si
 }
 
 raw_log_t *raw_log_open(const char *store) {
-    raw_log_t *log = calloc(1, sizeof *log);
+    raw_log_t *log = allocate(1, sizeof *log);
     struct dirent **entries;
     char path[PATH_MAX];
     snprintf(path, sizeof path, "%s/segments", store);
@@ -266,7 +284,7 @@ raw_log_t *raw_log_open(const char *store) {
     if (n <= 0) {
         die("%s", path);
     }
-    log->fds = calloc((size_t)n, sizeof *log->fds);
+    log->fds = allocate((size_t)n, sizeof *log->fds);
     for (; log->files < (size_t)n; log->files++) {
         struct stat status;
         snprintf(path, sizeof path, "%s/segments/%s", store, entries[log->files]->d_name);
@@ -304,27 +322,65 @@ uint64_t raw_log_bytes(const raw_log_t *log) {
     return log->bytes;
 }
 
+/* Reads up to `most` frames from the i-th on, as far as one read goes; adds to the sum. Returns the number of the next one. */
+static size_t read_frames(const raw_log_t *log, size_t i, size_t most, size_t payload_bytes, uint64_t *sum) {
+    static char buffer[CHUNK_BYTES];
+    const place_t *first = &log->places[i];
+    size_t most_here = log->events - i < most ? log->events - i : most, n = 1;
+    while (n < most_here && first[n].file == first->file && first[n].offset - first->offset + first[n].length <= CHUNK_BYTES) {
+        n++;
+    }
+    size_t bytes = first[n - 1].offset - first->offset + first[n - 1].length;
+    if (pread(log->fds[first->file], buffer, bytes, first->offset) != (ssize_t)bytes) {
+        die("reading");
+    }
+    for (const place_t *place = first; place < first + n; place++) {
+        const char *frame = buffer + (place->offset - first->offset);
+        *sum += crc32c(frame, place->length);
+        *sum += touch(frame + place->length - payload_bytes, payload_bytes);
+    }
+    return i + n;
+}
+
 double raw_replay(const raw_log_t *log, size_t payload_bytes) {
-    static char buffer[256 << 10];
     uint64_t start = now_ns(), sum = 0;
     for (size_t i = 0; i < log->events;) {
-        const place_t *first = &log->places[i];
-        ssize_t got = pread(log->fds[first->file], buffer, sizeof buffer, first->offset);
-        if (got < (ssize_t)first->length) {
-            die("reading");
-        }
-        for (; i < log->events; i++) {
-            const place_t *place = &log->places[i];
-            size_t at = place->offset - first->offset;
-            if (place->file != first->file || at + place->length > (size_t)got) {
-                break;
-            }
-            sum += crc32c(buffer + at, place->length);
-            sum += touch(buffer + at + place->length - payload_bytes, payload_bytes);
-        }
+        i = read_frames(log, i, log->events, payload_bytes, &sum);
     }
     sink += sum;
-    return (double)(now_ns() - start) / 1e9;
+    return seconds_since(start);
+}
+
+static void write_position(int directory, uint64_t position) {
+    int fd = openat(directory, "raw-position.new", O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+    if (fd < 0 || write(fd, &position, sizeof position) != (ssize_t)sizeof position || fsync(fd) != 0 || close(fd) != 0 ||
+        renameat(directory, "raw-position.new", directory, "raw-position") != 0 || fsync(directory) != 0) {
+        die("writing a position");
+    }
+}
+
+double raw_consume(const raw_log_t *log, const char *directory, size_t most, size_t payload_bytes, double seconds) {
+    int fd = open(directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (fd < 0) {
+        die("%s", directory);
+    }
+    uint64_t start = now_ns(), end = start + (uint64_t)(seconds * 1e9), sum = 0, count = 0;
+    for (size_t i = 0; now_ns() < end; i = i < log->events ? i : 0) {
+        size_t first = i;
+        /* One batch may need two reads, at the end of a file. */
+        while (i < log->events && i < first + most) {
+            i = read_frames(log, i, first + most - i, payload_bytes, &sum);
+        }
+        write_position(fd, i);
+        count += i - first;
+    }
+    double rate = (double)count / seconds_since(start);
+    sink += sum;
+    if (unlinkat(fd, "raw-position", 0) != 0) {
+        die("raw-position");
+    }
+    close(fd);
+    return rate;
 }
 
 double raw_scattered(const raw_log_t *log, const uint32_t *sequences, size_t n) {
@@ -338,7 +394,7 @@ double raw_scattered(const raw_log_t *log, const uint32_t *sequences, size_t n) 
         sum += crc32c(buffer, place->length);
     }
     sink += sum;
-    return (double)(now_ns() - start) / 1e9;
+    return seconds_since(start);
 }
 
 typedef struct wakes_t {
@@ -364,18 +420,19 @@ static void *wake_receiver(void *user_data) {
     return NULL;
 }
 
-void raw_wakes(uint64_t interval_ns, uint64_t *latencies, size_t n) {
-    wakes_t wakes = {.times_ns = latencies, .n = n};
+void raw_wakes(uint64_t interval_ns, latencies_t *latencies, size_t n) {
+    wakes_t wakes = {.times_ns = latencies->values, .n = n};
     pthread_t receiver;
-    if (pthread_create(&receiver, NULL, wake_receiver, &wakes) != 0) {
+    if (n > latencies->capacity || pthread_create(&receiver, NULL, wake_receiver, &wakes) != 0) {
         die("starting a thread");
     }
     uint64_t next = now_ns() + 10000000;
     for (size_t i = 0; i < n; i++, next += interval_ns) {
         sleep_until(next);
-        latencies[i] = now_ns();
+        latencies->values[i] = now_ns();
         atomic_fetch_add(&wakes.word, 1);
         syscall(SYS_futex, &wakes.word, FUTEX_WAKE_PRIVATE, 1, NULL, NULL, 0);
     }
     pthread_join(receiver, NULL);
+    latencies->count = n;
 }
