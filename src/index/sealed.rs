@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use crate::error::{Error, Result};
 use crate::event::region::EntityMatch;
-use crate::event::{Kind, Region, StoreId, make_room, zeros};
+use crate::event::{Kind, KindMatch, Region, StoreId, make_room, zeros};
 use crate::format::filter::{BLOCK_BYTES, block_contains, block_index, filter_contains};
 use crate::format::index::{self, IndexHeader, Section, StreamRow};
 use crate::format::packed::{self, BLOCK_VALUES, BlockRow};
@@ -210,6 +210,20 @@ impl SealedIndex {
         Ok(bytes)
     }
 
+    /// As [`SealedIndex::read_array`], for one who reads in one neighbourhood: asks for a page only when it is another than the one it has.
+    #[inline]
+    fn read_near<const N: usize>(&self, offset: u64, near: &mut Option<(u64, Page)>) -> Result<[u8; N]> {
+        let (number, within) = (offset / PAGE_CONTENT as u64, (offset % PAGE_CONTENT as u64) as usize);
+        if within + N > PAGE_CONTENT || offset + N as u64 > self.header.stream_length {
+            return self.read_array(offset);
+        }
+        let page = match near {
+            Some((held, page)) if *held == number => &*page,
+            _ => &near.insert((number, self.cache.page(&self.slot, self.header.base, self.seed, number)?)).1,
+        };
+        Ok(std::array::from_fn(|byte| page[within + byte]))
+    }
+
     fn read_section(&self, kind: u32) -> Result<Vec<u8>> {
         let section = self.section(kind);
         self.read(section.offset, section.length as usize)
@@ -326,6 +340,21 @@ impl SealedIndex {
         self.read(names.offset + u64::from(row.name_offset), usize::from(row.name_length))
     }
 
+    /// Whether a stream with a name of that length has this one.
+    fn is_named(&self, row: &StreamRow, entity: &[u8]) -> Result<bool> {
+        let names = self.section(index::NAMES);
+        let (number, within) = {
+            let offset = names.offset + u64::from(row.name_offset);
+            (offset / PAGE_CONTENT as u64, (offset % PAGE_CONTENT as u64) as usize)
+        };
+        let end = within + entity.len();
+        if end > PAGE_CONTENT || u64::from(row.name_offset) + entity.len() as u64 > names.length {
+            return Ok(self.name(row)? == entity);
+        }
+        let page = self.cache.page(&self.slot, self.header.base, self.seed, number)?;
+        Ok(page[within..end] == *entity)
+    }
+
     fn may_contain(&self, hash: u64) -> Result<bool> {
         match &self.filter {
             Some(filter) => Ok(filter_contains(filter, hash)),
@@ -347,14 +376,14 @@ impl SealedIndex {
         }
         let table = self.section(index::STREAM_TABLE);
         let slots = table.length / 4;
-        let mut at = hash & slots.saturating_sub(1);
+        let (mut at, mut near) = (hash & slots.saturating_sub(1), None);
         for _ in 0..slots {
-            let slot = u32::from_le_bytes(self.read_array(table.offset + at * 4)?);
+            let slot = u32::from_le_bytes(self.read_near(table.offset + at * 4, &mut near)?);
             if slot == 0 {
                 return Ok(None);
             }
             let row = self.row(slot - 1)?;
-            if usize::from(row.name_length) == entity.len() && self.name(&row)? == entity {
+            if usize::from(row.name_length) == entity.len() && self.is_named(&row, entity)? {
                 return Ok(Some((slot - 1, row)));
             }
             at = (at + 1) & (slots - 1);
@@ -596,6 +625,34 @@ impl SealedIndex {
         Ok(row.value(u64::from_le_bytes(self.read_array(section.offset + offset)?), shift))
     }
 
+    /// A value of a packed column and, unless it is the last, the one after it.
+    fn value_and_next(&self, kind: u32, at: u64, near: &mut [Option<(u64, Page)>; 2]) -> Result<(u64, Option<u64>)> {
+        let section = self.section(kind);
+        if at >= section.count {
+            return Err(self.inconsistent("a column's length"));
+        }
+        let [rows, bits] = near;
+        let row = self.read_near(section.offset + packed::directory_offset(at), rows)?;
+        let row = self.decoded(BlockRow::decode(&row))?;
+        let (offset, shift) = packed::value_range(&row, at);
+        let (next_offset, next_shift) = packed::value_range(&row, at + 1);
+        let shares_block = packed::block_of(at) == packed::block_of(at + 1);
+        // Both are within the bits of the block, or those are followed by as many.
+        if offset + 8 > section.length || shares_block && next_offset + 8 > section.length {
+            return Err(self.inconsistent("a column's block"));
+        }
+        let value = row.value(u64::from_le_bytes(self.read_near(section.offset + offset, bits)?), shift);
+        let next = match at + 1 < section.count {
+            false => None,
+            true if shares_block => {
+                let load = self.read_near(section.offset + next_offset, bits)?;
+                Some(row.value(u64::from_le_bytes(load), next_shift))
+            }
+            true => Some(self.value(kind, at + 1)?),
+        };
+        Ok((value, next))
+    }
+
     /// Where an event's frame begins.
     pub fn offset(&self, ordinal: u32) -> Result<u64> {
         self.place_of(self.value(index::OFFSETS, ordinal.into())?)
@@ -611,16 +668,20 @@ impl SealedIndex {
     pub fn places(&self, ordinals: &[u32], places: &mut Vec<(u64, u64)>) -> Result<()> {
         let count = u64::from(self.count());
         self.check_ascending(ordinals)?;
-        let mut at = 0;
+        let (mut at, mut near) = (0, [None, None]);
         while at < ordinals.len() {
-            // Ordinals that share a few blocks are read together.
+            // Many ordinals that share a few blocks are read together: to unpack a block costs what so many values one by one do.
+            const MANY: usize = 16;
             let first = u64::from(ordinals[at]);
             let within = ordinals[at..].partition_point(|&o| u64::from(o) < first + 2 * BLOCK_VALUES as u64);
             let group = &ordinals[at..at + within];
-            if let [one] = group {
-                let end = if one + 1 < self.count() { self.offset(one + 1)? } else { self.header.log_end };
-                places.push((self.offset(*one)?, end));
-                at += 1;
+            if group.len() < MANY {
+                for &one in group {
+                    let (place, next) = self.value_and_next(index::OFFSETS, one.into(), &mut near)?;
+                    let end = next.map_or(Ok(self.header.log_end), |next| self.place_of(next))?;
+                    places.push((self.place_of(place)?, end));
+                }
+                at += within;
                 continue;
             }
             let last = u64::from(group[group.len() - 1]);
@@ -725,6 +786,9 @@ impl SealedIndex {
     }
 
     fn keep_kind(&self, region: &Region, first: usize, found: &mut Vec<u32>) -> Result<()> {
+        if matches!(region.kind, KindMatch::None | KindMatch::Any) {
+            return Ok(());
+        }
         let kinds = self.kinds()?;
         let wanted: Vec<bool> = kinds.iter().map(|&kind| region.matches_kind(Kind(kind))).collect();
         if wanted.iter().all(|&wanted| wanted) {

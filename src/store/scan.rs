@@ -10,6 +10,7 @@ mod backward;
 
 pub(crate) use backward::BackwardScan;
 
+use std::cell::Cell;
 use std::sync::Arc;
 
 use crate::error::{Error, Result};
@@ -88,6 +89,8 @@ struct Place<'a> {
     /// The next segment's base, or the visible mark.
     end: u64,
     file: Arc<dyn File>,
+    /// The epoch that was asked for last, and its seed.
+    seed_of: Cell<Option<(u64, u32)>>,
 }
 
 impl Scan {
@@ -134,7 +137,7 @@ impl Scan {
                 self.forget();
                 self.base = segment.base;
             }
-            let place = Place { inner, segment, end, file: segment.data.get()? };
+            let place = Place { inner, segment, end, file: segment.data.get()?, seed_of: Cell::new(None) };
             let result = if self.unfiltered {
                 self.read_run(&place, next_base.unwrap_or(visible), at, &limits, &mut batch)
             } else {
@@ -407,7 +410,15 @@ impl Place<'_> {
     }
 
     fn seed(&self, index: &Index, offset: u64) -> u32 {
-        seed(&self.inner.store_id, self.segment.base, index.epoch_at(offset))
+        let epoch = index.epoch_at(offset);
+        match self.seed_of.get() {
+            Some((of, seed)) if of == epoch => seed,
+            _ => {
+                let seed = seed(&self.inner.store_id, self.segment.base, epoch);
+                self.seed_of.set(Some((epoch, seed)));
+                seed
+            }
+        }
     }
 
     fn damage(&self, offset: u64, sequence: u64, reason: &str) -> Error {
@@ -493,7 +504,7 @@ fn read_frame<R>(
     let number = segments.partition_point(|segment| segment.base <= sequence) - 1;
     let segment = &segments[number];
     let index_end = segments.get(number + 1).map_or(u64::MAX, |next| next.base);
-    let place = Place { inner, segment, end: index_end, file: segment.data.get()? };
+    let place = Place { inner, segment, end: index_end, file: segment.data.get()?, seed_of: Cell::new(None) };
     let ordinal = (sequence - segment.base) as u32;
     let mut places = Vec::with_capacity(1);
     let index = segment.with_index(&inner.library, index_end, |index| {

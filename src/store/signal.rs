@@ -34,7 +34,7 @@ pub(crate) enum Woken {
 /// The armed signals of one store, and the waits for its marks.
 #[derive(Debug)]
 pub(crate) struct SignalBoard {
-    /// Armed signals, and [`WAIT`] for each wait for a mark: one load tells a publisher that there is nobody.
+    /// Armed signals, and [`WAIT`] for each wait for a mark: one load tells a publisher that there is nobody. Never less than there are.
     pub(super) armed: AtomicU64,
     signals: Mutex<Vec<Weak<Signal>>>,
     pub(super) waits: MarkWaits,
@@ -135,8 +135,11 @@ impl Signal {
 
     /// From now on the next publication fires this signal. Look at the marks again after it.
     pub fn arm(&self) {
-        if !self.armed.swap(true, Ordering::SeqCst) {
-            self.board.armed.fetch_add(1, Ordering::SeqCst);
+        // Counted before it can be disarmed: a publisher that disarmed it in between would take another's place out of the count, and
+        // whoever publishes then would see nobody.
+        self.board.armed.fetch_add(1, Ordering::SeqCst);
+        if self.armed.swap(true, Ordering::SeqCst) {
+            self.board.armed.fetch_sub(1, Ordering::SeqCst);
         }
         fence(Ordering::SeqCst);
     }

@@ -11,7 +11,7 @@ use batpak::event::{EventId, Kind, KindMatch, Region, StoreId};
 use batpak::format::segment::{index_name, segment_name};
 use batpak::io::time::WallClock;
 use batpak::store::{Expected, FenceOptions, ImportOptions, Receipt};
-use batpak::{Durability, NewEvent, Store, StoreOptions};
+use batpak::{Durability, Error, NewEvent, Store, StoreOptions};
 
 use super::disk::Disk;
 use super::reseal;
@@ -129,6 +129,8 @@ struct World {
     disk: Disk,
     store: Store,
     read_only: bool,
+    /// The segments hold what a store writes; else an index may have hidden what is wrong with them, until it was replaced.
+    has_good_segments: bool,
     /// An id that an append returned.
     known: EventId,
 }
@@ -232,15 +234,17 @@ impl World {
                 );
                 self.store = store;
             }
+            Err(Error::Corrupt { .. }) if !self.has_good_segments => {}
             Err(error) => assert!(closed.is_err() || self.read_only, "after a clean close: {error}"),
         }
     }
 }
 
 /// Opens, calls, closes, opens again.
-fn run(disk: Disk, read_only: bool, calls: &[u8]) {
+fn run(disk: Disk, has_good_segments: bool, read_only: bool, calls: &[u8]) {
     let Ok(store) = open(&disk, read_only) else { return };
-    let mut world = World { disk, store, read_only, known: EventId::derive(CREATED_US, 0, STORE.tag()) };
+    let mut world =
+        World { disk, store, read_only, has_good_segments, known: EventId::derive(CREATED_US, 0, STORE.tag()) };
     for call in calls.chunks_exact(2).take(CALLS_MAX) {
         world.call(call[0], call[1]);
     }
@@ -253,7 +257,7 @@ pub fn store(data: &[u8]) {
     let Some((&flags, input)) = data.split_first() else { return };
     let disk = Disk::default();
     let calls = lay(input, flags & 1 != 0, &disk);
-    run(disk, flags & 2 != 0, calls);
+    run(disk, false, flags & 2 != 0, calls);
 }
 
 /// Any index beside a good segment, which tells what is right: an index that leads astray is found, or was not asked.
@@ -269,6 +273,7 @@ pub fn sealed_index(data: &[u8]) {
     disk.put(&path_of(INDEX, 0), &bytes);
     run(
         disk.clone(),
+        true,
         flags & 2 != 0,
         &[calls, &[0, 0, 0, 2, 1, 1, 1, 4, 3, 1, 4, 0, 5, 6, 6, 0, 14, 9, 15, 1]].concat(),
     );

@@ -98,7 +98,7 @@ impl Fault {
 }
 
 /// As many flips as trials were asked for: of some bytes, or every byte with one bit each, or with all of them. Of the zeros behind a segment's last
-/// frame (space prepared ahead) one is like another: but for the first ones, and where all bits are asked for, it is every 64th.
+/// frame (space prepared ahead) one is like another: but for the first ones it is every 64th.
 fn flips(disk: &SimStorage, trials: u64, seed: u64) -> Vec<Fault> {
     let mut places: Vec<(PathBuf, u64)> = Vec::new();
     let mut zeros = Vec::new();
@@ -111,7 +111,7 @@ fn flips(disk: &SimStorage, trials: u64, seed: u64) -> Vec<Fault> {
         zeros.extend((end..length).map(|offset| (path.clone(), offset)));
     }
     let takes_all = trials >= 8 * places.len() as u64;
-    places.extend(zeros.into_iter().step_by(if takes_all { 1 } else { 64 }));
+    places.extend(zeros.into_iter().step_by(64));
     let bytes = places.len() as u64;
     let bits = trials.div_ceil(bytes).clamp(1, 8);
     let bits = if takes_all { 8 } else { bits as u8 };

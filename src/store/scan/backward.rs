@@ -4,6 +4,8 @@
 //! come those of the span before. A span is short at first and grows while nothing matches, so that the newest match is found
 //! at once. For one entity it is as many of the entity's events as a poll asks for, whatever else lies between them.
 
+use std::cell::Cell;
+
 use crate::error::Result;
 use crate::event::{BatchBuilder, EntityMatch, EventBatch, Region, make_room};
 use crate::store::Store;
@@ -93,7 +95,7 @@ impl BackwardScan {
                 self.base = segment.base;
             }
             let end = segments.get(number + 1).map_or(u64::MAX, |next| next.base);
-            let place = Place { inner, segment, end, file: segment.data.get()? };
+            let place = Place { inner, segment, end, file: segment.data.get()?, seed_of: Cell::new(None) };
             match self.read(&place, (at - segment.base) as u32, &limits, &mut batch) {
                 Ok(is_full) => full = is_full,
                 // What was read before the damage is delivered; the next look meets it again.

@@ -57,7 +57,7 @@ pub const ROWS: [Row; 20] = [
     },
     Row { id: "R8", name: "EINTR, short, EAGAIN", goals: [100, 100], parts: &[program("shim", "row_r8_", 1, 3_000)] },
     Row { id: "R9", name: "disk full", goals: [200, 200], parts: &[program("environment", "row_r9_", 200, 1_000)] },
-    Row { id: "R10", name: "bit rot", goals: [10_000, 80_000], parts: &[library("row_r10_", 15_000, 100_000_000)] },
+    Row { id: "R10", name: "bit rot", goals: [10_000, 80_000], parts: &[library("row_r10_", 15_000, 1_000_000)] },
     Row {
         id: "R11",
         name: "fuzz",
