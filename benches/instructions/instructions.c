@@ -1,7 +1,7 @@
 /* The workloads whose instructions are counted (docs/PERFORMANCE.md), through the C ABI.
  *
  *     instructions WORKLOAD DIRECTORY     runs one on a store that it makes in the empty directory; prints how many operations it measured
- *     instructions --machine              prints what counts depend on beside the compiler: architecture and libc
+ *     instructions --machine              prints what counts depend on beside the compiler: processor and libc
  *
  * tools/instructions runs it under callgrind, which counts inside the functions measure_* only. Everything is the same in each run:
  * no thread but this one, events in the same order, time that is counted, random bytes that are not random. What is done once (first
@@ -16,6 +16,9 @@
 #include <unistd.h>
 #ifdef __GLIBC__
 #include <gnu/libc-version.h>
+#endif
+#ifdef __x86_64__
+#include <cpuid.h>
 #endif
 
 #include "batpak.h"
@@ -248,6 +251,16 @@ static const struct {
                  {"poll-entity", poll_entity},
                  {"checkpoint-save", checkpoint_save}};
 
+/* What libc chooses its ways of copying and comparing by. */
+static void print_extensions(void) {
+#ifdef __x86_64__
+    unsigned a, b = 0, c, d = 0;
+    __get_cpuid_count(7, 0, &a, &b, &c, &d);
+    printf("%s%s%s%s", b & 1u << 5 ? " avx2" : "", b & 1u << 9 ? " erms" : "", b & 1u << 16 ? " avx512f" : "",
+           d & 1u << 4 ? " fsrm" : "");
+#endif
+}
+
 static int print_machine(void) {
     struct utsname name;
     const char *libc = "another libc", *version = "";
@@ -258,7 +271,9 @@ static int print_machine(void) {
     libc = "glibc ";
     version = gnu_get_libc_version();
 #endif
-    printf("%s, %s%s\n", name.machine, libc, version);
+    printf("%s", name.machine);
+    print_extensions();
+    printf(", %s%s\n", libc, version);
     return EXIT_SUCCESS;
 }
 

@@ -19,7 +19,7 @@ pub enum Scope {
 }
 
 pub fn scope(recorded: &Circumstances, now: &Circumstances) -> Scope {
-    if recorded.architecture() != now.architecture() {
+    if recorded.processor() != now.processor() {
         Scope::Nothing
     } else if recorded != now {
         Scope::Wholes

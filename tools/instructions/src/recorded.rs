@@ -13,7 +13,8 @@ const OPENING: &str = "\
 # library with 2 % of their workload are here. What of them was inlined is in the function that it was inlined into.
 #
 # The compiler decides that, and with libc it decides how many instructions there are. So with another compiler or libc than these
-# only the lines (whole) are compared, and a rise there may be the compiler's; on another architecture nothing is.
+# only the lines (whole) are compared, and a rise there may be the compiler's; on another architecture, or a processor with other
+# extensions, nothing is.
 #
 # workload, instructions, function
 ";
@@ -23,12 +24,12 @@ const OPENING: &str = "\
 pub struct Circumstances {
     /// As rustc calls itself.
     pub compiler: String,
-    /// Architecture and libc.
+    /// Processor and libc.
     pub machine: String,
 }
 
 impl Circumstances {
-    pub fn architecture(&self) -> &str {
+    pub fn processor(&self) -> &str {
         self.machine.split(',').next().unwrap_or_default()
     }
 }
@@ -107,7 +108,7 @@ mod tests {
             figures: vec![figure(WHOLE, 2500.5), figure("<batpak::A as B>::c", 1250.0)],
         };
         assert_eq!(Recorded::parse(&recorded.to_string()), Ok(recorded.clone()));
-        assert_eq!(recorded.circumstances.architecture(), "x86_64");
+        assert_eq!(recorded.circumstances.processor(), "x86_64");
     }
 
     #[test]
