@@ -1,5 +1,6 @@
 //! The strength of the tests (row R20 of the scorecard): sixteen bugs, each planted into a copy of the library, are each caught by tests
-//! that pass without it. Prints which test caught which.
+//! that pass without it. Prints which test caught which. And each regression has a bug, one of those or another, that its own test must
+//! not miss.
 //!
 //! The bugs are edits of the source ([`bugs::BUGS`]), so that production code has no hooks for them; where the source has moved on an
 //! edit no longer fits, and this test says so. All of them are planted into one copy, which is built once and asks the
@@ -10,6 +11,8 @@ mod bugs;
 #[path = "common/mod.rs"]
 #[allow(dead_code, reason = "the copy is a library of its own")]
 mod common;
+#[path = "common/program.rs"]
+mod program;
 #[path = "common/reliability.rs"]
 mod reliability;
 
@@ -17,11 +20,11 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::sync::Mutex;
+use std::sync::{Mutex, OnceLock};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use bugs::{BUGS, Bug, Edit};
+use bugs::{BUGS, Bug, Edit, MORE_BUGS, REGRESSIONS, Regression, Test};
 
 /// The tests that hunt for bugs, as filters of the library's own tests: those that take little time.
 const HUNTERS: [&str; 10] = [
@@ -74,7 +77,7 @@ fn copy_file(from: &Path, to: &Path, planted: &BTreeMap<PathBuf, String>) {
 /// The sources that the bugs edit, with all of them. What an edit does not fit is an error that names it.
 fn plant() -> Result<BTreeMap<PathBuf, String>, String> {
     let mut texts = BTreeMap::new();
-    let edits = BUGS.iter().flat_map(|bug| bug.edits.iter().map(move |edit| (bug.name, edit)));
+    let edits = BUGS.iter().chain(&MORE_BUGS).flat_map(|bug| bug.edits.iter().map(move |edit| (bug.name, edit)));
     for (name, Edit { file, find, replace }) in edits.chain([("the question", &bugs::QUESTION)]) {
         let path = common::root().join(file);
         let text: &mut String =
@@ -88,20 +91,53 @@ fn plant() -> Result<BTreeMap<PathBuf, String>, String> {
     Ok(texts)
 }
 
-/// The copy's test program.
-fn build(copy: &Path) -> PathBuf {
+/// Runs cargo in the copy.
+fn cargo(copy: &Path, arguments: &[&str]) -> String {
     let output = Command::new(std::env::var("CARGO").unwrap_or_else(|_| "cargo".to_owned()))
-        .args(["test", "--locked", "--lib", "--no-run", "--message-format=json-render-diagnostics"])
+        .args(arguments)
+        .args(["--locked", "--lib"])
         .env("CARGO_TARGET_DIR", copy.with_extension("target"))
         .env_remove("RUSTFLAGS")
         .current_dir(copy)
         .output()
         .expect("cargo runs");
-    let (messages, errors) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
-    assert!(output.status.success(), "the copy does not build\n{errors}");
-    let key = "\"executable\":\"";
-    let program = messages.lines().filter_map(|line| line.split_once(key)?.1.split('"').next()).next_back();
-    PathBuf::from(program.expect("cargo names the program"))
+    assert!(output.status.success(), "the copy does not build\n{}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+/// What is built of the copy, once.
+struct Built {
+    /// The library's own tests.
+    tests: PathBuf,
+    /// A directory with the shared library.
+    library: PathBuf,
+}
+
+fn built() -> &'static Built {
+    static BUILT: OnceLock<Built> = OnceLock::new();
+    BUILT.get_or_init(|| {
+        let copy = common::scratch_dir("planted/copy");
+        let planted = plant().unwrap_or_else(|message| panic!("{message}"));
+        for folder in ["src", "tests/common", "tests/surface"] {
+            copy_tree(&common::root().join(folder), &copy.join(folder), &planted);
+        }
+        for file in ["Cargo.toml", "Cargo.lock", "README.md", "benches/hot_paths.rs"] {
+            fs::create_dir_all(copy.join(file).parent().expect("a directory")).expect("a directory of the copy");
+            copy_file(&common::root().join(file), &copy.join(file), &planted);
+        }
+        let messages = cargo(&copy, &["test", "--no-run", "--message-format=json-render-diagnostics"]);
+        let key = "\"executable\":\"";
+        let tests = messages.lines().filter_map(|line| line.split_once(key)?.1.split('"').next()).next_back();
+        let tests = PathBuf::from(tests.expect("cargo names the program"));
+        cargo(&copy, &["build"]);
+        let library = common::scratch_dir("planted/library");
+        fs::create_dir_all(&library).expect("a directory for the library");
+        for name in ["libbatpak.so".to_owned(), common::soname()] {
+            fs::copy(copy.with_extension("target").join("debug/libbatpak.so"), library.join(name))
+                .expect("the library");
+        }
+        Built { tests, library }
+    })
 }
 
 /// What a run of the hunters came to.
@@ -172,15 +208,7 @@ fn describe(bug: &Bug, number: usize, caught: &[String]) -> String {
 
 #[test]
 fn row_r20_every_planted_bug_is_caught() {
-    let copy = common::scratch_dir("planted/copy");
-    let planted = plant().unwrap_or_else(|message| panic!("{message}"));
-    for folder in ["src", "tests/common", "tests/surface"] {
-        copy_tree(&common::root().join(folder), &copy.join(folder), &planted);
-    }
-    for file in ["Cargo.toml", "Cargo.lock", "README.md"] {
-        copy_file(&common::root().join(file), &copy.join(file), &planted);
-    }
-    let program = build(&copy);
+    let program = &built().tests;
 
     // Variant 0 has none: what fails there catches nothing.
     let queue = Mutex::new(0..=BUGS.len());
@@ -190,7 +218,7 @@ fn row_r20_every_planted_bug_is_caught() {
             scope.spawn(|| {
                 loop {
                     let Some(bug) = queue.lock().expect("the queue").next() else { return };
-                    let hunted = hunt(&program, bug).expect("the hunters run");
+                    let hunted = hunt(program, bug).expect("the hunters run");
                     results.lock().expect("the results").insert(bug, hunted);
                 }
             });
@@ -211,4 +239,94 @@ fn row_r20_every_planted_bug_is_caught() {
     }
     reliability::report("R20", BUGS.len() as u64, missed.len() as u64, 0, "planted bugs");
     assert!(missed.is_empty(), "not caught: {missed:?}");
+}
+
+/// How a run in the variant of a bug ends: success, failure, or not at all.
+fn ends_well(command: &mut Command, bug: u32, log: &Path) -> std::io::Result<bool> {
+    let file = fs::File::create(log)?;
+    command.env("PLANTED", bug.to_string()).env("RELIABILITY_TRIALS", TRIALS).env_remove("RUST_BACKTRACE");
+    let mut child = command.stdin(Stdio::null()).stdout(file.try_clone()?).stderr(file).spawn()?;
+    let deadline = Instant::now() + LONGEST;
+    loop {
+        if let Some(status) = child.try_wait()? {
+            return Ok(status.success());
+        }
+        if Instant::now() >= deadline {
+            child.kill()?;
+            child.wait()?;
+            return Ok(false);
+        }
+        thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// Runs a regression's test with its bug, and without.
+fn try_regression(regression: &Regression) -> std::io::Result<[bool; 2]> {
+    let name = match regression.test {
+        Test::Library(name) | Test::C(name) => name,
+    };
+    let place = common::scratch_dir(&format!("planted/regressions/{name}{}", regression.bug));
+    let _ = fs::remove_dir_all(&place);
+    fs::create_dir_all(place.join("tmp"))?;
+    let run = |bug: u32| {
+        let mut command = match regression.test {
+            Test::Library(filter) => {
+                let mut command = Command::new(&built().tests);
+                command.args([filter, "--test-threads=2"]);
+                command
+            }
+            Test::C(name) => {
+                let library = built().library.display().to_string();
+                let flags = [format!("-L{library}"), format!("-Wl,-rpath,{library}")];
+                let flags = flags.iter().map(String::as_str).chain(["-lbatpak", "-ldl"]);
+                program::compile(format!("tests/c/{name}.c"), &place.join("program"), flags);
+                let mut command = Command::new(place.join("program"));
+                // Cargo names the directory of the library without bugs there.
+                command.env("LD_LIBRARY_PATH", &built().library);
+                command
+            }
+        };
+        ends_well(command.env("TMPDIR", place.join("tmp")), bug, &place.join(format!("output-{bug}")))
+    };
+    Ok([run(regression.bug)?, run(0)?])
+}
+
+#[test]
+fn row_r20_every_regression_fails_with_its_bug() {
+    let built = built();
+    let (queue, wrong) = (Mutex::new(REGRESSIONS.iter()), Mutex::new(Vec::new()));
+    thread::scope(|scope| {
+        for _ in 0..thread::available_parallelism().map_or(2, usize::from) {
+            scope.spawn(|| {
+                loop {
+                    let Some(regression) = queue.lock().expect("the queue").next() else { return };
+                    let name = match regression.test {
+                        Test::Library(name) | Test::C(name) => name,
+                    };
+                    let bug =
+                        BUGS.iter().chain(&MORE_BUGS).nth(regression.bug as usize - 1).expect("a bug of that number");
+                    let [with, without] = try_regression(regression).expect("the test runs");
+                    let seen = if with { "NOT CAUGHT" } else { "caught" };
+                    println!(
+                        "{name:<18} {:>2}  {:<58} {seen}{}",
+                        regression.bug,
+                        bug.name,
+                        if without { "" } else { ", and fails without it" }
+                    );
+                    if with || !without {
+                        wrong.lock().expect("the wrong ones").push(name);
+                    }
+                }
+            });
+        }
+    });
+    let wrong = wrong.into_inner().expect("the wrong ones");
+    reliability::report(
+        "R20",
+        REGRESSIONS.len() as u64,
+        wrong.len() as u64,
+        0,
+        "regressions, each with a bug that its test must see",
+    );
+    assert!(wrong.is_empty(), "{wrong:?}, in {}", built.tests.display());
 }
