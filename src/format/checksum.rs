@@ -29,16 +29,27 @@ const SHORT_BYTES: usize = 640;
 /// The processor has SSE 4.2.
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "sse4.2")]
+#[allow(unused_unsafe, reason = "newer compilers take the instructions for safe in a function that has them")]
 unsafe fn short(crc: u32, bytes: &[u8]) -> u32 {
     use std::arch::x86_64::{_mm_crc32_u8, _mm_crc32_u32, _mm_crc32_u64};
 
+    let mut sum = u64::from(!crc);
     let mut words = bytes.chunks_exact(8);
-    let sum = words.by_ref().fold(u64::from(!crc), |sum, word| _mm_crc32_u64(sum, super::u64_at(word, 0)));
+    for word in &mut words {
+        // SAFETY: as the caller says.
+        sum = unsafe { _mm_crc32_u64(sum, super::u64_at(word, 0)) };
+    }
     let (mut sum, mut rest) = (sum as u32, words.remainder());
     if let Some((word, bytes)) = rest.split_first_chunk::<4>() {
-        (sum, rest) = (_mm_crc32_u32(sum, u32::from_le_bytes(*word)), bytes);
+        // SAFETY: as the caller says.
+        sum = unsafe { _mm_crc32_u32(sum, u32::from_le_bytes(*word)) };
+        rest = bytes;
     }
-    !rest.iter().fold(sum, |sum, &byte| _mm_crc32_u8(sum, byte))
+    for &byte in rest {
+        // SAFETY: as the caller says.
+        sum = unsafe { _mm_crc32_u8(sum, byte) };
+    }
+    !sum
 }
 
 #[cfg(test)]
